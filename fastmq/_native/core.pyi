@@ -1,0 +1,186 @@
+"""The C engine as Python sees it: connections, partitions, appends and reads.
+
+One `Engine` per broker process. Its reactor (a thread without the GIL, or `run_once` for the
+nested driver) serves Produce and Fetch; every other frame comes out of `take()` and is answered
+with `reply()`. All methods may be called from any thread; each holds the engine's lock for one
+short operation, between two frames of the reactor.
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+# Kinds of event that `Engine.take` returns as the first element of a tuple.
+EVENT_FRAME: Final[int]  # (EVENT_FRAME, conn_id, api_key, api_version, correlation_id, frame: bytes)
+EVENT_CLOSED: Final[int]  # (EVENT_CLOSED, conn_id, reason: str, tag: int)
+EVENT_APPENDED: Final[int]  # (EVENT_APPENDED, token, error_code: int)
+EVENT_DIR_OFFLINE: Final[int]  # (EVENT_DIR_OFFLINE, dir_id, errno: int)
+
+# Values of `flush` in `PartitionConfig` (fastmq.flush).
+FLUSH_ACK: Final[int]  # answered and visible after fdatasync
+FLUSH_REPLICATED: Final[int]  # answered after replication; synced in the background
+FLUSH_INTERVAL: Final[int]  # as FLUSH_REPLICATED, for one replica
+FLUSH_NEVER: Final[int]  # --dev: no fsync at all
+
+# Flags in `PartitionConfig.flags`.
+SLOW_PRODUCE: Final[int]  # Produce frames that touch the partition go to Python
+SLOW_FETCH: Final[int]  # Fetch frames that touch the partition go to Python
+COMPACTED: Final[int]  # cleanup.policy has compact: records need keys
+
+def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int: ...
+
+@final
+class PartitionConfig:
+    """The settings of one partition that C code needs. Immutable after construction; share one
+    object between all partitions of a topic."""
+
+    def __init__(
+        self,
+        *,
+        segment_bytes: int = 1 << 30,
+        segment_ms: int = 604_800_000,
+        retention_ms: int = 604_800_000,
+        retention_bytes: int = -1,
+        producer_id_expiration_ms: int = 86_400_000,
+        index_interval_bytes: int = 4096,
+        segment_index_bytes: int = 10 << 20,
+        max_message_bytes: int = 1_048_588,
+        timestamp_before_max_ms: int = (1 << 63) - 1,
+        timestamp_after_max_ms: int = 3_600_000,
+        log_append_time: bool = False,
+        preallocate: bool = False,
+        cleanup_delete: bool = True,
+        min_insync_replicas: int = 1,
+        flush: int = ...,
+        flags: int = 0,
+    ) -> None: ...
+
+class PartitionError(Exception):
+    """A Kafka error code (`code`) or an I/O error (`errno`), with a reason."""
+
+    code: int
+    errno: int
+
+@final
+class Partition:
+    """A handle to one partition of the engine. Cheap; keeps the partition alive."""
+
+    topic: str
+    index: int
+    topic_id: bytes  # 16 bytes
+    dir_id: int
+    path: str
+
+    # Snapshots, O(1). An unopened partition (after a clean shutdown) is opened by the first call.
+    def log_start(self) -> int: ...
+    def log_end(self) -> int: ...
+    def high_watermark(self) -> int: ...
+    def last_stable_offset(self) -> int: ...
+    def leader_epoch(self) -> int: ...
+    def size_bytes(self) -> int: ...
+    def segment_count(self) -> int: ...
+    def synced(self) -> int: ...  # offsets below are durable
+    def is_open(self) -> bool: ...
+
+    def recover(self, *, log_start: int, recovery_point: int) -> dict[str, object] | None:
+        """Open after an unclean shutdown, checking everything past the recovery point. Releases
+        the GIL and holds no lock while it works: call it from a worker thread, before the
+        partition becomes leader. Returns what was found: keys `bytes_scanned`,
+        `bytes_truncated`, `truncated_at`, `segments_deleted`, `indexes_rebuilt`, `reason`."""
+    def become_leader(self, epoch: int) -> None: ...
+    def become_offline(self) -> None: ...
+    def set_config(self, config: PartitionConfig) -> None: ...
+
+    def append(
+        self,
+        batch: bytearray,
+        *,
+        trusted: bool = False,
+        wait_token: int = 0,
+        now_ms: int = -1,
+    ) -> tuple[int, int, int, str | None]:
+        """Append one batch. Returns (error_code, base_offset, log_append_time_ms, reason).
+        `trusted` is for coordinators. With `wait_token` > 0, and error_code 0, one EVENT_APPENDED
+        with that token follows when the high watermark covers the batch (or the partition stops
+        leading: error NOT_LEADER_OR_FOLLOWER, or its directory fails: KAFKA_STORAGE_ERROR)."""
+    def read(
+        self, offset: int, max_bytes: int, *, limit_offset: int = -1, min_one: bool = True
+    ) -> bytes:
+        """Whole batches from `offset` up to the high watermark (or `limit_offset`), copied.
+        b"" at the end. Raises PartitionError (OFFSET_OUT_OF_RANGE, storage errors)."""
+    def find_timestamp(self, timestamp_ms: int) -> bytes:
+        """The first batch with a record at or after the time, below the high watermark: b"" when
+        there is none. The caller searches inside."""
+    def find_max_timestamp(self) -> bytes: ...
+    def epoch_end(self, epoch: int) -> tuple[int, int]: ...
+    def epoch_of(self, offset: int) -> int: ...
+    def producers(self) -> list[tuple[int, int, int, int, int, int, int]]:
+        """(producer_id, epoch, last_sequence, last_offset, last_timestamp, coordinator_epoch,
+        txn_first_offset or -1) for each active producer."""
+
+    # Maintenance; called by background tasks from worker threads.
+    def delete_records(self, offset: int) -> int: ...  # new log start
+    def apply_retention(self, now_ms: int) -> int: ...  # segments deleted
+    def roll_if_due(self, now_ms: int) -> None: ...
+    def expire_producers(self, now_ms: int) -> int: ...
+    def flush(self) -> int: ...  # returns the new recovery point
+    def close(self, *, clean: bool) -> None: ...
+    def delete(self, renamed_path: str) -> None:
+        """Stop serving, answer all waiters UNKNOWN_TOPIC_OR_PARTITION, rename the directory."""
+
+@final
+class Engine:
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        thread: bool = True,
+        max_open_files: int = 4096,
+        max_request_bytes: int = 104_857_600,
+        max_buffered_bytes: int = 512 << 20,
+        max_unanswered_frames: int = 256,
+        fetch_max_bytes: int = 57_671_680,
+        idle_timeout_ms: int = 600_000,
+        frame_timeout_ms: int = 30_000,
+        sync_threads: int = 4,
+    ) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None:
+        """Stop the reactor and the sync threads and close all connections. Idempotent."""
+    def fileno(self) -> int:
+        """Becomes readable when `take` has something to return."""
+    def take(self, max_events: int = 256) -> list[tuple[object, ...]]: ...
+
+    # Connections. `fd` is owned by the engine from here on (detach the socket object).
+    def add_connection(self, fd: int, *, listener_id: int = 0, tag: int = 0) -> int: ...
+    def close_connection(self, conn_id: int) -> None: ...
+    def reply(self, conn_id: int, payload: bytes | None, *, close: bool = False) -> None:
+        """Answer the frame that is in Python on this connection. `payload` is the response from
+        the correlation id on, without the length prefix; None answers nothing (acks=0).
+        `close` ends the connection after what is queued has been sent."""
+    def set_draining(self) -> None:
+        """Graceful shutdown: parked fetches are answered at once, no new frame is executed."""
+    def connection_count(self) -> int: ...
+    def unsent_replies(self) -> int: ...
+
+    # Partitions.
+    def add_partition(
+        self,
+        topic: str,
+        index: int,
+        *,
+        topic_id: bytes,
+        dir_id: int,
+        path: str,
+        config: PartitionConfig,
+        clean: bool = True,
+        log_start: int = 0,
+        recovery_point: int = 0,
+    ) -> Partition:
+        """Register a partition (its directory exists). Nothing is opened until it is used."""
+    def remove_partition(self, partition: Partition) -> None: ...
+    def find(self, topic: str, index: int) -> Partition | None: ...
+    def set_leader_hints(self, brokers: Sequence[tuple[int, str, int]]) -> None: ...
+    def metrics(self) -> dict[str, int]:
+        """Counters: produce_requests, fetch_requests, other_requests, bytes_in, bytes_out,
+        records_in, batches_in, produce_errors, connections, parked_fetches, pending_acks,
+        buffered_bytes, syncs, sync_ns, open_files, ..."""
