@@ -52,8 +52,9 @@ static inline int64_t fmq_batch_last_offset(const fmq_batch_header *h) {
 /* Read the header of the batch that starts at `data`.
  * Only FMQ_BATCH_HEADER_SIZE bytes are read; the batch itself may reach past `size` (compare
  * `out->size`).  Returns FMQ_OK; -EAGAIN when `size` < 61; FMQ_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT
- * when the magic is not 2; FMQ_ERR_CORRUPT_MESSAGE when the length is < 49 or overflows, the last
- * offset delta is negative, or the record count is negative.  The CRC is not looked at. */
+ * when the magic is not 2; FMQ_ERR_CORRUPT_MESSAGE when the length is < 49, the last offset delta or
+ * the record count is negative, or the offset after the batch would overflow (so last offset + 1 is
+ * safe for every caller).  The CRC is not looked at. */
 int fmq_batch_parse(const uint8_t *data, size_t size, fmq_batch_header *out);
 
 /* Check the CRC of the whole batch (`h->size` bytes at `data`, caller has them all). */
@@ -68,17 +69,21 @@ typedef struct fmq_batch_limits {
 } fmq_batch_limits;
 
 /* Every check on a client's batch that needs no decompression (KAFKA-PROTOCOL 3.3).
- * `size` must equal `h->size`: one batch per partition, else FMQ_ERR_INVALID_RECORD.
- * Also: CRC, codec known, no control bit, no delete horizon, count > 0 and equal to
- * last_offset_delta + 1, sequence >= 0 and epoch >= 0 where a producer id is set (and no
- * transactional bit without one), timestamps within limits by the header's max timestamp.
+ * `size` must equal `h->size`: less is FMQ_ERR_CORRUPT_MESSAGE, more is FMQ_ERR_INVALID_RECORD (one
+ * batch per partition).  Then, in this order: size limit (MESSAGE_TOO_LARGE), CRC (CORRUPT_MESSAGE),
+ * codec known (UNSUPPORTED_COMPRESSION_TYPE), no control bit, no delete horizon (INVALID_RECORD), no
+ * log-append-time bit (INVALID_TIMESTAMP), count > 0, equal to last_offset_delta + 1 and possible for
+ * the bytes of an uncompressed batch, sequence >= 0 and epoch >= 0 where a producer id is set, no
+ * transactional bit without one (INVALID_RECORD), timestamps within limits by the header's max
+ * timestamp where it has one (INVALID_TIMESTAMP).
  * `*reason` is set to a static English sentence when the result is not FMQ_OK. */
 int fmq_batch_validate(const uint8_t *data, size_t size, const fmq_batch_header *h,
                        const fmq_batch_limits *limits, int64_t now_ms, const char **reason);
 
 /* Full check of the records of an uncompressed batch: lengths fill the batch exactly, offset deltas
  * count up from 0, varints well formed, headers in bounds, keys present where `need_key`.
- * For compressed batches pass the inflated records in `records`. */
+ * For compressed batches pass the inflated records in `records`.  FMQ_OK or FMQ_ERR_INVALID_RECORD,
+ * which is final for the client, with `*reason`. */
 int fmq_batch_validate_records(const uint8_t *records, size_t size, int32_t record_count,
                                bool need_key, const char **reason);
 
@@ -108,7 +113,8 @@ typedef struct fmq_record_iter {
 } fmq_record_iter;
 
 /* Iterate over an uncompressed records block.  `next` returns 1 with `*out` filled, 0 at the end,
- * FMQ_ERR_CORRUPT_MESSAGE (2) on malformed bytes; it never reads past the block. */
+ * FMQ_ERR_CORRUPT_MESSAGE (2) on malformed bytes, which include bytes after the last record; it never
+ * reads past the block.  The headers of a record are bounded, not walked. */
 void fmq_record_iter_init(fmq_record_iter *it, const uint8_t *records, size_t size,
                           int32_t record_count);
 int fmq_record_iter_next(fmq_record_iter *it, fmq_record *out);

@@ -21,7 +21,7 @@ typedef struct fmq_env {
     int (*fdatasync)(void *ctx, int fd);
     int (*ftruncate)(void *ctx, int fd, int64_t size);
     int64_t (*file_size)(void *ctx, int fd);
-    int (*preallocate)(void *ctx, int fd, int64_t size); /* keeps the file size */
+    int (*preallocate)(void *ctx, int fd, int64_t size); /* hint, keeps the size */
 
     /* Names. */
     int (*mkdir)(void *ctx, const char *path, int mode);
