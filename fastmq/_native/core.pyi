@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 # Kinds of event that `Engine.take` returns as the first element of a tuple.
-EVENT_FRAME: Final[int]  # (EVENT_FRAME, conn_id, api_key, api_version, correlation_id, frame: bytes)
+EVENT_FRAME: Final[int]  # (EVENT_FRAME, conn_id, api_key, api_version, corr_id, frame: bytes)
 EVENT_CLOSED: Final[int]  # (EVENT_CLOSED, conn_id, reason: str, tag: int)
 EVENT_APPENDED: Final[int]  # (EVENT_APPENDED, token, error_code: int)
 EVENT_DIR_OFFLINE: Final[int]  # (EVENT_DIR_OFFLINE, dir_id, errno: int)
@@ -80,7 +80,6 @@ class Partition:
     def segment_count(self) -> int: ...
     def synced(self) -> int: ...  # offsets below are durable
     def is_open(self) -> bool: ...
-
     def recover(self, *, log_start: int, recovery_point: int) -> dict[str, object] | None:
         """Open after an unclean shutdown, checking everything past the recovery point. Releases
         the GIL and holds no lock while it works: call it from a worker thread, before the
@@ -89,7 +88,6 @@ class Partition:
     def become_leader(self, epoch: int) -> None: ...
     def become_offline(self) -> None: ...
     def set_config(self, config: PartitionConfig) -> None: ...
-
     def append(
         self,
         batch: bytearray,

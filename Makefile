@@ -1,0 +1,79 @@
+# Everything a developer does, one target each; `make` prints the list. Nothing here needs the
+# pre-commit runner. PYTHON chooses the interpreter; it needs the extra `dev` (pip install -e '.[dev]').
+
+PYTHON ?= python3
+SEED ?= 1
+PERF_SECONDS ?= 5
+BIN := $(shell $(PYTHON) -c "import sysconfig; print(sysconfig.get_path(\"scripts\"))")
+C_FILES = $(shell git ls-files --cached --others --exclude-standard 'csrc/*.[ch]' 'perf/*.[ch]')
+PYX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.pyx' '*.pxd')
+
+.DEFAULT_GOAL := help
+.PHONY: help build debug lint format type test test-c test-native fuzz interop reliability rel-long \
+	bench docs docs-check dist check ci clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## compile the native modules into the source tree
+	$(PYTHON) setup.py -q build_ext --inplace
+
+debug: ## compile them with assertions and sanitizers, and say how to run Python on them
+	FASTMQ_DEBUG=1 $(PYTHON) setup.py -q build_ext --inplace --force
+	@echo "run: LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(PYTHON) ..."
+
+lint: ## ruff, cython-lint, clang-format, codespell
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(if $(PYX_FILES),$(BIN)/cython-lint $(PYX_FILES))
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/codespell $(shell git ls-files '*.md' '*.py' '*.h')
+
+format: ## rewrite Python and C in the house style
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+type: ## mypy, strict
+	$(PYTHON) -m mypy
+
+test: build ## the quick suite (minutes)
+	$(PYTHON) -m pytest
+
+test-c: ## unit tests of csrc under sanitizers
+	$(MAKE) -C csrc test
+
+test-native: build ## property tests of the native modules
+	$(PYTHON) -m pytest tests/native
+
+fuzz: ## replay the corpus of every fuzz target
+	$(MAKE) -C csrc fuzz-replay
+
+interop: build ## clients that others wrote, full size
+	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s
+
+reliability: build ## kills, power cuts, full disks; the figures of .ci/run
+	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s
+
+bench: build ## every perf script, briefly; JSON lines (PERF_SECONDS per measurement)
+	$(MAKE) -C perf all
+	$(PYTHON) perf/all.py --seconds $(PERF_SECONDS)
+
+docs: build ## write the generated documents
+	$(PYTHON) -m fastmq.config > docs/CONFIG.md
+
+docs-check: build ## fail when a generated document is stale
+	$(PYTHON) -m fastmq.config | diff - docs/CONFIG.md
+
+dist: ## sdist and wheel into dist/
+	$(PYTHON) -m build
+
+check: lint type build docs-check test-c fuzz test ## what a change must pass before it lands
+
+ci: ## what the build machine runs, in a clean copy of the commit
+	.ci/run
+
+clean: ## remove what was built
+	rm -rf build dist csrc/build perf/build *.egg-info
+	rm -f fastmq/_native/*.so fastmq/_native/*.c
+	find . -name __pycache__ -prune -exec rm -rf {} +
