@@ -134,7 +134,7 @@ int fmq_batch_validate_records(const uint8_t *records, size_t size, int32_t reco
             return FMQ_ERR_INVALID_RECORD;
         }
     }
-    if (result != 0) {
+    if (result != 0 || record_count < 0) {
         *reason = "malformed records, or not as many as the header says";
         return FMQ_ERR_INVALID_RECORD;
     }

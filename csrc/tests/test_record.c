@@ -115,6 +115,7 @@ static void wrong_counts_are_found(void) {
     CHECK_EQ(count_records(block, size, 4), -FMQ_ERR_CORRUPT_MESSAGE);
     CHECK_EQ(count_records(block, size, 0), -FMQ_ERR_CORRUPT_MESSAGE);
     CHECK_EQ(count_records(block, 0, 0), 0);
+    CHECK_EQ(fmq_batch_validate_records(block, 0, -1, false, &reason), FMQ_ERR_INVALID_RECORD);
     CHECK_EQ(fmq_batch_validate_records(block, size, 2, false, &reason), FMQ_ERR_INVALID_RECORD);
     CHECK_EQ(fmq_batch_validate_records(block, size, 4, false, &reason), FMQ_ERR_INVALID_RECORD);
     CHECK_EQ(fmq_batch_validate_records(block, size, 3, true, &reason), FMQ_OK);
