@@ -1,56 +1,10 @@
-/* Record batch headers: parse, check, patch, write.  The records inside are in record.c. */
+/* Record batch headers: check, patch, write.  Parsing is in batch.h, records in record.h. */
 #include "fastmq/batch.h"
 
 #include "fastmq/crc32c.h"
 
-#define OFFSET_BATCH_LENGTH 8
-#define OFFSET_LEADER_EPOCH 12
-#define OFFSET_MAGIC 16
-#define OFFSET_CRC 17
-#define OFFSET_ATTRIBUTES 21
-#define OFFSET_LAST_OFFSET_DELTA 23
-#define OFFSET_BASE_TIMESTAMP 27
-#define OFFSET_MAX_TIMESTAMP 35
-#define OFFSET_PRODUCER_ID 43
-#define OFFSET_PRODUCER_EPOCH 51
-#define OFFSET_BASE_SEQUENCE 53
-#define OFFSET_RECORD_COUNT 57
-
-#define MAGIC 2
 #define CODEC_MAX 4       /* zstd */
 #define RECORD_SIZE_MIN 7 /* length, attributes, two deltas, null key, null value, no headers */
-
-int fmq_batch_parse(const uint8_t *data, size_t size, fmq_batch_header *out) {
-    if (size < FMQ_BATCH_HEADER_SIZE) {
-        return -EAGAIN;
-    }
-    out->magic = (int8_t)data[OFFSET_MAGIC];
-    if (out->magic != MAGIC) {
-        return FMQ_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT;
-    }
-    out->base_offset = (int64_t)fmq_load_be64(data);
-    out->batch_length = (int32_t)fmq_load_be32(data + OFFSET_BATCH_LENGTH);
-    out->leader_epoch = (int32_t)fmq_load_be32(data + OFFSET_LEADER_EPOCH);
-    out->crc = fmq_load_be32(data + OFFSET_CRC);
-    out->attributes = (int16_t)fmq_load_be16(data + OFFSET_ATTRIBUTES);
-    out->last_offset_delta = (int32_t)fmq_load_be32(data + OFFSET_LAST_OFFSET_DELTA);
-    out->base_timestamp = (int64_t)fmq_load_be64(data + OFFSET_BASE_TIMESTAMP);
-    out->max_timestamp = (int64_t)fmq_load_be64(data + OFFSET_MAX_TIMESTAMP);
-    out->producer_id = (int64_t)fmq_load_be64(data + OFFSET_PRODUCER_ID);
-    out->producer_epoch = (int16_t)fmq_load_be16(data + OFFSET_PRODUCER_EPOCH);
-    out->base_sequence = (int32_t)fmq_load_be32(data + OFFSET_BASE_SEQUENCE);
-    out->record_count = (int32_t)fmq_load_be32(data + OFFSET_RECORD_COUNT);
-    if (out->batch_length < FMQ_BATCH_HEADER_SIZE - FMQ_BATCH_LOG_OVERHEAD ||
-        out->last_offset_delta < 0 || out->record_count < 0) {
-        return FMQ_ERR_CORRUPT_MESSAGE;
-    }
-    /* The offset after the batch must exist, so that nobody who adds has to check. */
-    if (out->base_offset >= INT64_MAX - out->last_offset_delta) {
-        return FMQ_ERR_CORRUPT_MESSAGE;
-    }
-    out->size = (uint32_t)out->batch_length + FMQ_BATCH_LOG_OVERHEAD;
-    return FMQ_OK;
-}
 
 static uint32_t batch_crc(const uint8_t *data, size_t size) {
     return fmq_crc32c(0, data + FMQ_BATCH_CRC_START, size - FMQ_BATCH_CRC_START);
@@ -170,34 +124,24 @@ void fmq_batch_set_base_offset(uint8_t *data, int64_t base_offset) {
 }
 
 void fmq_batch_set_leader_epoch(uint8_t *data, int32_t leader_epoch) {
-    fmq_store_be32(data + OFFSET_LEADER_EPOCH, (uint32_t)leader_epoch);
+    fmq_store_be32(data + FMQ_BATCH_OFFSET_LEADER_EPOCH, (uint32_t)leader_epoch);
 }
 
 void fmq_batch_set_log_append_time(uint8_t *data, size_t size, int64_t now_ms) {
     assert(size >= FMQ_BATCH_HEADER_SIZE);
-    uint16_t attributes = fmq_load_be16(data + OFFSET_ATTRIBUTES);
-    fmq_store_be16(data + OFFSET_ATTRIBUTES, (uint16_t)(attributes | FMQ_ATTR_LOG_APPEND_TIME));
-    fmq_store_be64(data + OFFSET_MAX_TIMESTAMP, (uint64_t)now_ms);
-    fmq_store_be32(data + OFFSET_CRC, batch_crc(data, size));
+    uint16_t attributes = fmq_load_be16(data + FMQ_BATCH_OFFSET_ATTRIBUTES);
+    fmq_store_be16(data + FMQ_BATCH_OFFSET_ATTRIBUTES,
+                   (uint16_t)(attributes | FMQ_ATTR_LOG_APPEND_TIME));
+    fmq_store_be64(data + FMQ_BATCH_OFFSET_MAX_TIMESTAMP, (uint64_t)now_ms);
+    fmq_store_be32(data + FMQ_BATCH_OFFSET_CRC, batch_crc(data, size));
 }
 
 void fmq_batch_write_header(uint8_t *data, size_t size, fmq_batch_header *h) {
     assert(size >= FMQ_BATCH_HEADER_SIZE && size - FMQ_BATCH_LOG_OVERHEAD <= INT32_MAX);
     h->size = (uint32_t)size;
     h->batch_length = (int32_t)(size - FMQ_BATCH_LOG_OVERHEAD);
-    h->magic = MAGIC;
-    fmq_store_be64(data, (uint64_t)h->base_offset);
-    fmq_store_be32(data + OFFSET_BATCH_LENGTH, (uint32_t)h->batch_length);
-    fmq_store_be32(data + OFFSET_LEADER_EPOCH, (uint32_t)h->leader_epoch);
-    data[OFFSET_MAGIC] = MAGIC;
-    fmq_store_be16(data + OFFSET_ATTRIBUTES, (uint16_t)h->attributes);
-    fmq_store_be32(data + OFFSET_LAST_OFFSET_DELTA, (uint32_t)h->last_offset_delta);
-    fmq_store_be64(data + OFFSET_BASE_TIMESTAMP, (uint64_t)h->base_timestamp);
-    fmq_store_be64(data + OFFSET_MAX_TIMESTAMP, (uint64_t)h->max_timestamp);
-    fmq_store_be64(data + OFFSET_PRODUCER_ID, (uint64_t)h->producer_id);
-    fmq_store_be16(data + OFFSET_PRODUCER_EPOCH, (uint16_t)h->producer_epoch);
-    fmq_store_be32(data + OFFSET_BASE_SEQUENCE, (uint32_t)h->base_sequence);
-    fmq_store_be32(data + OFFSET_RECORD_COUNT, (uint32_t)h->record_count);
+    h->magic = FMQ_BATCH_MAGIC;
+    fmq_batch_store_header(data, h);
     h->crc = batch_crc(data, size);
-    fmq_store_be32(data + OFFSET_CRC, h->crc);
+    fmq_store_be32(data + FMQ_BATCH_OFFSET_CRC, h->crc);
 }
