@@ -1,0 +1,43 @@
+"""Every fixed limit of the broker in one place, with the reason for its value.
+
+A limit that an operator may want to change is a configuration key (`fastmq.config`); what stands
+here bounds memory and time whatever the configuration says.
+"""
+
+from typing import Final
+
+# Kafka's rule: a directory is `<topic>-<partition>` plus room for a `.<32 hex>-delete` suffix, and
+# file names end at 255 bytes.
+TOPIC_NAME_CHARS_MAX: Final = 249
+FILE_NAME_BYTES_MAX: Final = 255
+
+# A partition index is an int32 on the wire, but each partition costs a directory and about 2 KiB.
+PARTITIONS_PER_TOPIC_MAX: Final = 20_000
+# One request may not plan more than this at once: it is one answer and one pass of the planner.
+PARTITIONS_PER_REQUEST_MAX: Final = 50_000
+# The replication factor is an int16; more replicas than this is a typing error.
+REPLICATION_FACTOR_MAX: Final = 32
+
+# A configuration file larger than this is the wrong file.
+CONFIG_FILE_BYTES_MAX: Final = 1 << 20
+# One configuration value: long lists of listeners and directories fit, a log file does not.
+CONFIG_VALUE_CHARS_MAX: Final = 32_768
+LISTENERS_MAX: Final = 32
+LOG_DIRS_MAX: Final = 64
+
+# Kafka's block size: one store transaction per thousand producers.
+PRODUCER_ID_BLOCK_SIZE: Final = 1_000
+# Producer ids are int64 on the wire.
+PRODUCER_ID_MAX: Final = (1 << 63) - 1
+
+# Events kept for watchers that are behind; one request that creates 3,000 topics makes about
+# 6,000. A watcher that is further behind reads everything again.
+METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
+# etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
+METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
+METASTORE_LEASES_MAX: Final = 4_096
+
+# Checkpoint files have a line per partition.
+CHECKPOINT_BYTES_MAX: Final = 64 << 20
+# Small metadata files: meta.properties, partition.metadata, the lock and the clean marker.
+SMALL_FILE_BYTES_MAX: Final = 64 << 10
