@@ -34,3 +34,32 @@ and in `fastmq.protocol.records` those of the records that coordinators store.
 This package does no I/O, knows no broker state and does not look inside record batches (that is
 `fastmq.records`).
 '''
+
+from fastmq.protocol._frame import (
+    RequestHeader,
+    decode_request,
+    decode_request_header,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+from fastmq.protocol._message import Message, decode, encode
+from fastmq.protocol.api import APIS, Api, ApiKey, advertised, request_class, response_class
+
+__all__ = [
+    "APIS",
+    "Api",
+    "ApiKey",
+    "Message",
+    "RequestHeader",
+    "advertised",
+    "decode",
+    "decode_request",
+    "decode_request_header",
+    "decode_response",
+    "encode",
+    "encode_request",
+    "encode_response",
+    "request_class",
+    "response_class",
+]

@@ -1,0 +1,62 @@
+"""The codec of Kafka's messages; see `fastmq.protocol` for the way to use it."""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+BOOL: Final[int]
+INT8: Final[int]
+INT16: Final[int]
+INT32: Final[int]
+INT64: Final[int]
+UINT16: Final[int]
+UINT32: Final[int]
+FLOAT64: Final[int]
+VARINT: Final[int]
+VARLONG: Final[int]
+UUID: Final[int]
+STRING: Final[int]
+BYTES: Final[int]
+RECORDS: Final[int]
+STRUCT: Final[int]
+ARRAY: Final[int]
+
+class MessageBase:
+    """Constructor from keywords, equality and representation of message classes."""
+
+    def __init__(self, **values: object) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+
+@final
+class Layout:
+    """Where the fields of a class lie; `fields` are (name, how, default)."""
+
+    def __init__(self, cls: type, fields: Sequence[tuple[str, int, object]]) -> None: ...
+
+@final
+class Table:
+    """The fields of one class in one version."""
+
+    cls: type
+    flexible: bool
+    size_min: int
+
+    def __init__(
+        self,
+        cls: type,
+        flexible: bool,
+        fields: Sequence[tuple[object, ...]],
+        tagged: Sequence[tuple[object, ...]],
+        absent: Sequence[tuple[object, ...]],
+    ) -> None: ...
+
+def encode(table: Table, message: MessageBase, prefix: bytes = b"") -> bytes:
+    """Return `prefix` and the message. Raises ValueError or TypeError."""
+
+def decode(
+    table: Table, data: bytes | bytearray | memoryview, offset: int = 0
+) -> tuple[MessageBase, int]:
+    """Return the message and the position after it. Raises ProtocolError."""
+
+def decode_uvarint(data: bytes | bytearray | memoryview, offset: int) -> tuple[int, int]:
+    """Return an unsigned varint of at most 32 bits and the position after it."""
