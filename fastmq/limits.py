@@ -41,3 +41,28 @@ METASTORE_LEASES_MAX: Final = 4_096
 CHECKPOINT_BYTES_MAX: Final = 64 << 20
 # Small metadata files: meta.properties, partition.metadata, the lock and the clean marker.
 SMALL_FILE_BYTES_MAX: Final = 64 << 10
+
+# The backlog of a listening socket; the kernel cuts it to its own limit (net.core.somaxconn).
+LISTEN_BACKLOG: Final = 4_096
+# Connections accepted per wake-up, so that a flood of them does not starve the other tasks.
+ACCEPT_BATCH_MAX: Final = 64
+# Connections in all when no lower limit is configured: a descriptor each, and the kernel's tables.
+CONNECTIONS_MAX: Final = 1_000_000
+# Events taken from the engine before other tasks get their turn.
+TAKE_EVENTS_MAX: Final = 256
+# Requests that wait for disk or store at the same time; the rest queue, one per connection.
+SLOW_WORKERS: Final = 16
+
+# One kind of log line per second; the rest is counted and told with the next one.
+LOG_LINES_PER_SECOND: Final = 5
+# Kinds of log lines that are told apart; there are far fewer places in the code that log.
+LOG_KINDS_MAX: Final = 512
+
+# A scraper sends a few hundred bytes, one request per connection.
+METRICS_REQUEST_BYTES_MAX: Final = 8_192
+METRICS_CONNECTIONS_MAX: Final = 8
+
+# Bytes of an internal topic that are in memory at once while a coordinator loads.
+COORDINATOR_LOAD_READ_BYTES: Final = 4 << 20
+# Records of several requests that share one append of a coordinator.
+GATHERED_RECORDS_MAX: Final = 1_000

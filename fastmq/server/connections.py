@@ -1,0 +1,79 @@
+"""Who is connected: the table of open connections and the limits on their number.
+
+The engine owns the sockets; this table holds what handlers must know about a peer (its listener,
+its address, what it called itself) and counts for `max.connections` and its relatives. Touched
+only from the trio thread.
+"""
+
+from dataclasses import dataclass, field
+
+from fastmq.server.listeners import OpenListener
+
+__all__ = ["Connection", "ConnectionLimits", "ConnectionTable"]
+
+
+@dataclass(slots=True)
+class Connection:
+    """One open connection."""
+
+    conn_id: int
+    listener: OpenListener
+    host: str
+    software_name: str = ""
+    software_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """`max.connections`, `max.connections.per.ip` and its overrides by address."""
+
+    total: int
+    per_address: int
+    overrides: dict[str, int] = field(default_factory=dict)
+
+    def for_address(self, host: str) -> int:
+        """Return how many connections one address may hold."""
+        return self.overrides.get(host, self.per_address)
+
+
+class ConnectionTable:
+    """The open connections by id, counted by address."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._open: dict[int, Connection] = {}
+        self._by_host: dict[str, int] = {}
+        self.refused_total = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def refusal(self, host: str) -> str | None:
+        """Return why one more connection from `host` is refused, or None when it is welcome."""
+        if len(self._open) >= self._limits.total:
+            return f"max.connections={self._limits.total} are open"
+        allowed = self._limits.for_address(host)
+        if self._by_host.get(host, 0) >= allowed:
+            return f"{allowed} connections from this address are open (max.connections.per.ip)"
+        return None
+
+    def add(self, connection: Connection) -> None:
+        """Count a connection that the engine has taken over."""
+        assert connection.conn_id not in self._open
+        self._open[connection.conn_id] = connection
+        self._by_host[connection.host] = self._by_host.get(connection.host, 0) + 1
+
+    def get(self, conn_id: int) -> Connection | None:
+        """Return the connection, or None when it has been closed meanwhile."""
+        return self._open.get(conn_id)
+
+    def remove(self, conn_id: int) -> Connection | None:
+        """Forget a closed connection."""
+        connection = self._open.pop(conn_id, None)
+        if connection is not None:
+            left = self._by_host[connection.host] - 1
+            if left:
+                self._by_host[connection.host] = left
+            else:
+                del self._by_host[connection.host]
+        return connection
