@@ -22,12 +22,13 @@ debug: ## compile them with assertions and sanitizers, and say how to run Python
 	FASTMQ_DEBUG=1 $(PYTHON) setup.py -q build_ext --inplace --force
 	@echo "run: LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(PYTHON) ..."
 
-lint: ## ruff, cython-lint, clang-format, codespell
+lint: ## ruff, cython-lint, clang-format, codespell, csrc with warnings as errors
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(if $(PYX_FILES),$(BIN)/cython-lint $(PYX_FILES))
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/codespell $(shell git ls-files '*.md' '*.py' '*.h')
+	$(MAKE) -s -C csrc lint
 
 format: ## rewrite Python and C in the house style
 	$(PYTHON) -m ruff check --fix .
@@ -46,8 +47,8 @@ test-c: ## unit tests of csrc under sanitizers
 test-native: build ## property tests of the native modules
 	$(PYTHON) -m pytest tests/native
 
-fuzz: ## replay the corpus of every fuzz target
-	$(MAKE) -C csrc fuzz-replay
+fuzz: ## replay the corpus of every fuzz target, then mutate it for a while
+	$(MAKE) -C csrc fuzz
 
 interop: build ## clients that others wrote, full size
 	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s

@@ -16,9 +16,7 @@ from fastmq.coordinator.partitioning import partition_for
         ("\U0001f600", 0xD83D * 31 + 0xDE00),
     ],
 )
-def test_partition_is_javas_hash_code_without_its_sign(
-    key: str, hash_code: int
-) -> None:
+def test_partition_is_javas_hash_code_without_its_sign(key: str, hash_code: int) -> None:
     assert partition_for(key, 50) == (hash_code & 0x7FFFFFFF) % 50
 
 
