@@ -11,6 +11,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def crc32c(data: bytes) -> int:
+    """Castagnoli, bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -20,6 +21,7 @@ def crc32c(data: bytes) -> int:
 
 
 def varint(value: int) -> bytes:
+    """Zigzag varint of a signed 64-bit number."""
     value = (value << 1) ^ (value >> 63)
     out = bytearray()
     while value >= 0x80:
@@ -29,6 +31,7 @@ def varint(value: int) -> bytes:
 
 
 def nullable(data: bytes | None) -> bytes:
+    """Length, -1 for None, and the bytes."""
     return varint(-1) if data is None else varint(len(data)) + data
 
 
@@ -39,6 +42,7 @@ def record(
     headers: tuple[tuple[bytes, bytes | None], ...] = (),
     time: int = 0,
 ) -> bytes:
+    """One encoded record; `delta` is its offset delta, `time` its timestamp delta."""
     body = b"\0" + varint(time) + varint(delta) + nullable(key) + nullable(value)
     body += varint(len(headers)) + b"".join(nullable(k) + nullable(v) for k, v in headers)
     return varint(len(body)) + body
@@ -47,6 +51,7 @@ def record(
 def batch(
     records: bytes, count: int, attributes: int = 0, producer: tuple[int, int, int] = (-1, -1, -1)
 ) -> bytes:
+    """A batch around encoded records; `producer` is (id, epoch, base sequence)."""
     now = 1_700_000_000_000
     covered = struct.pack(">hiqqqhii", attributes, count - 1, now, now + 9, *producer, count)
     covered += records
@@ -87,6 +92,7 @@ INPUTS = {
 
 
 def main() -> None:
+    """Write every input below `corpus/<target>/`."""
     for target, inputs in INPUTS.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)
