@@ -28,8 +28,9 @@ raise `fastmq.errors.ProtocolError` and nothing else. `records` come out as a me
 from the frame.
 
 `fastmq.protocol.api` is the table that answers ApiVersions; it imports no schema. Schemas live in
-`fastmq.protocol.messages`, one module per API, named as the API (`list_offsets.ListOffsetsRequest`),
-and in `fastmq.protocol.records` those of the records that coordinators store.
+`fastmq.protocol.messages`, one module per API, named as the API (`list_offsets` has
+`ListOffsetsRequest`), and in `fastmq.protocol.records` those of the records that coordinators
+store.
 
 This package does no I/O, knows no broker state and does not look inside record batches (that is
 `fastmq.records`).

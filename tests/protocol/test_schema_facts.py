@@ -53,7 +53,7 @@ def _span(text: str | None, low: int, high: int) -> tuple[int, int]:
 def _default(definition: dict[str, Any]) -> object:
     text = definition.get("default")
     kind = definition["type"]
-    if text == "null" or text is None and "default" in definition:
+    if text == "null":
         return None
     if kind.startswith("[]"):
         return ()

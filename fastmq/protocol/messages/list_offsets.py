@@ -1,4 +1,4 @@
-"""ListOffsets: offsets by time, or of the log's ends. KIP-79, KIP-207, KIP-320, KIP-734, KIP-1005."""
+"""ListOffsets: offsets by time, or of the ends of logs. KIP-79, KIP-207, KIP-320, KIP-734."""
 
 from fastmq.protocol._message import Message, array, int8, int16, int32, int64, string
 from fastmq.protocol.api import ApiKey
