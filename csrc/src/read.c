@@ -1,0 +1,250 @@
+/* Find batches for readers.
+ *
+ * Tail readers cost no I/O: the batch starts of the last appends and the ends of the last reads are
+ * remembered, and the end of a segment is known.  All others cost one index look-up and one small
+ * read of headers for either end of the slice.
+ */
+#include "fastmq/log.h"
+#include "log_impl.h"
+#include "scan.h"
+
+#define HEADERS_BUFFER_SIZE 8192
+
+/* ---- remembered batch starts -----------------------------------------------------------------*/
+
+static const fmq_boundary *recall(const fmq_boundary *boundaries, size_t count, int64_t offset) {
+    for (size_t i = 0; i < count; i++) {
+        if (boundaries[i].offset == offset && boundaries[i].segment != NULL) {
+            return &boundaries[i];
+        }
+    }
+    return NULL;
+}
+
+static const fmq_boundary *recall_any(const fmq_log *log, int64_t offset) {
+    const fmq_boundary *found = recall(log->recent_appends, FMQ_RECENT_APPENDS, offset);
+    return found != NULL ? found : recall(log->recent_reads, FMQ_RECENT_READS, offset);
+}
+
+static void remember_read(fmq_log *log, const fmq_slice *slice) {
+    int64_t position = slice->position + slice->size;
+    bool is_log_end = slice->next_offset == log->end_offset;
+    if (position == slice->segment->size && !is_log_end) {
+        return; /* the next batch lies in the next segment */
+    }
+    if (recall(log->recent_reads, FMQ_RECENT_READS, slice->next_offset) == NULL) {
+        log->recent_reads[log->next_read] = (fmq_boundary){
+            .segment = slice->segment, .offset = slice->next_offset, .position = position};
+        log->next_read = (uint8_t)((log->next_read + 1) % FMQ_RECENT_READS);
+    }
+}
+
+/* ---- the beginning ---------------------------------------------------------------------------*/
+
+/* Walk from `position` to the first batch that ends at or after `offset`. */
+static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_location *out) {
+    uint8_t buf[HEADERS_BUFFER_SIZE];
+    int fd = fmq_segment_pin(segment);
+    if (fd < 0) {
+        return fd;
+    }
+    fmq_scan scan;
+    fmq_batch_header h;
+    int result;
+    fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
+    while ((result = fmq_scan_peek(&scan, &h)) == 1 && fmq_batch_last_offset(&h) < offset) {
+        fmq_scan_advance(&scan, &h);
+    }
+    fmq_segment_unpin(segment);
+    if (result == 1) {
+        *out = (fmq_location){
+            .segment = segment, .position = scan.position, .base_offset = h.base_offset};
+    }
+    return result;
+}
+
+static int load_index(fmq_log *log, fmq_segment *segment) {
+    return fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+}
+
+int fmq_log_locate(fmq_log *log, int64_t offset, fmq_location *out) {
+    const fmq_boundary *known = recall_any(log, offset);
+    if (known != NULL && known->position < known->segment->size) {
+        *out = (fmq_location){
+            .segment = known->segment, .position = known->position, .base_offset = offset};
+        return 1;
+    }
+    for (int32_t i = fmq_log_find_segment(log, offset); i < log->segment_count; i++) {
+        fmq_segment *segment = log->segments[i];
+        int64_t position = 0;
+        if (segment->size == 0 || segment->end_offset <= offset) {
+            continue;
+        }
+        if (offset > segment->base_offset) {
+            int result = load_index(log, segment);
+            if (result != FMQ_OK) {
+                return result;
+            }
+            position = fmq_index_floor(&segment->index, (uint32_t)(offset - segment->base_offset));
+        }
+        int result = walk_to(segment, position, offset, out);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+/* ---- the end ---------------------------------------------------------------------------------*/
+
+typedef struct fmq_bounds {
+    int64_t limit_offset;
+    uint32_t max_bytes;
+    bool min_one;
+} fmq_bounds;
+
+static void set_end(fmq_slice *out, int64_t position, int64_t next_offset,
+                    const fmq_bounds *bounds) {
+    out->size = (uint32_t)(position - out->position);
+    /* Records that a compaction took away may lie on both sides of the limit. */
+    out->next_offset = next_offset < bounds->limit_offset ? next_offset : bounds->limit_offset;
+}
+
+/* An end that is known without looking: the segment's, or a remembered batch start at the limit. */
+static bool find_known_end(const fmq_log *log, const fmq_bounds *bounds, fmq_slice *out) {
+    const fmq_segment *segment = out->segment;
+    if (segment->end_offset <= bounds->limit_offset) {
+        if (segment->size - out->position <= bounds->max_bytes) {
+            set_end(out, segment->size, segment->end_offset, bounds);
+            return true;
+        }
+        return false;
+    }
+    const fmq_boundary *known = recall_any(log, bounds->limit_offset);
+    if (known != NULL && known->segment == segment &&
+        known->position - out->position <= bounds->max_bytes) {
+        set_end(out, known->position, bounds->limit_offset, bounds);
+        return true;
+    }
+    return false;
+}
+
+/* Walk over headers, from a batch start, to the last batch that fits the bounds.  What lies before
+ * damage is good: the slice ends there, unless nothing was passed. */
+static int walk_end(const fmq_bounds *bounds, int64_t position, fmq_slice *out) {
+    uint8_t buf[HEADERS_BUFFER_SIZE];
+    fmq_segment *segment = out->segment;
+    int fd = fmq_segment_pin(segment);
+    if (fd < 0) {
+        return fd;
+    }
+    fmq_scan scan;
+    fmq_batch_header h;
+    int result;
+    int64_t passed_offset = -1;
+    int64_t position_max = out->position + bounds->max_bytes;
+    fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
+    while ((result = fmq_scan_peek(&scan, &h)) == 1) {
+        bool is_first = scan.position == out->position;
+        if (fmq_batch_last_offset(&h) >= bounds->limit_offset ||
+            (scan.position + h.size > position_max && !(is_first && bounds->min_one))) {
+            break;
+        }
+        passed_offset = fmq_batch_last_offset(&h) + 1;
+        fmq_scan_advance(&scan, &h);
+    }
+    fmq_segment_unpin(segment);
+    if (result == FMQ_ERR_CORRUPT_MESSAGE && passed_offset >= 0) {
+        set_end(out, scan.position, passed_offset, bounds);
+        return FMQ_OK;
+    }
+    if (result == 0 || result == 1) {
+        set_end(out, scan.position, result == 1 ? h.base_offset : segment->end_offset, bounds);
+        result = FMQ_OK;
+    }
+    return result;
+}
+
+static int find_end(fmq_log *log, const fmq_bounds *bounds, fmq_slice *out) {
+    if (find_known_end(log, bounds, out)) {
+        return FMQ_OK;
+    }
+    int result = load_index(log, out->segment);
+    if (result != FMQ_OK) {
+        return result;
+    }
+    int64_t position = fmq_index_boundary(&out->segment->index, out->position + bounds->max_bytes,
+                                          bounds->limit_offset - out->segment->base_offset);
+    if (position > out->position) {
+        result = walk_end(bounds, position, out);
+        if (result != FMQ_ERR_CORRUPT_MESSAGE) {
+            return result;
+        }
+    }
+    return walk_end(bounds, out->position, out);
+}
+
+int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t max_bytes,
+                 bool min_one, fmq_slice *out) {
+    *out = (fmq_slice){.base_offset = offset, .next_offset = offset};
+    if (log->failed) {
+        return -EIO;
+    }
+    if (offset < log->start_offset || offset > log->end_offset) {
+        return FMQ_ERR_OFFSET_OUT_OF_RANGE;
+    }
+    fmq_bounds bounds = {.limit_offset = limit_offset, .max_bytes = max_bytes, .min_one = min_one};
+    if (bounds.limit_offset > log->end_offset) {
+        bounds.limit_offset = log->end_offset;
+    }
+    if (offset >= bounds.limit_offset) {
+        return FMQ_OK;
+    }
+    fmq_location start;
+    int result = fmq_log_locate(log, offset, &start);
+    if (result != 1 || start.base_offset >= bounds.limit_offset) {
+        return result == 1 ? FMQ_OK : result;
+    }
+    fmq_slice slice = {
+        .segment = start.segment, .position = start.position, .base_offset = start.base_offset};
+    result = find_end(log, &bounds, &slice);
+    if (result != FMQ_OK || slice.size == 0) {
+        return result;
+    }
+    remember_read(log, &slice);
+    fmq_segment_ref(slice.segment);
+    *out = slice;
+    return FMQ_OK;
+}
+
+/* ---- the bytes -------------------------------------------------------------------------------*/
+
+static int check_batches(const uint8_t *at, size_t size) {
+    while (size > 0) {
+        fmq_batch_header h;
+        if (fmq_batch_parse(at, size, &h) != FMQ_OK || h.size > size || !fmq_batch_crc_ok(at, &h)) {
+            return FMQ_ERR_CORRUPT_MESSAGE;
+        }
+        at += h.size;
+        size -= h.size;
+    }
+    return FMQ_OK;
+}
+
+int fmq_slice_read(const fmq_slice *slice, uint8_t *buf, bool verify) {
+    fmq_segment *segment = slice->segment;
+    if (slice->size == 0) {
+        return FMQ_OK;
+    }
+    /* A pinned segment may be read from any thread: touch nothing then. */
+    bool is_pinned = segment->pins > 0;
+    int fd = is_pinned ? segment->fd : fmq_segment_pin(segment);
+    if (fd < 0) {
+        return fd;
+    }
+    int result = fmq_read_exact(segment->env, fd, buf, slice->size, slice->position);
+    if (!is_pinned) {
+        fmq_segment_unpin(segment);
+    }
+    return result == FMQ_OK && verify ? check_batches(buf, slice->size) : result;
+}

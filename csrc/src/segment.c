@@ -1,0 +1,171 @@
+/* What a segment knows of its batches: index and time statistics. */
+#include "segment.h"
+
+#include "scan.h"
+
+#define WALK_BUFFER_SIZE (64 * 1024)
+
+void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, int64_t position,
+                             int32_t index_interval_bytes) {
+    uint32_t relative = (uint32_t)(fmq_batch_last_offset(h) - segment->base_offset);
+    if (segment->unindexed_bytes > (uint32_t)index_interval_bytes) {
+        fmq_index_add_offset(&segment->index, relative, (uint32_t)position);
+        fmq_index_add_time(&segment->index, segment->max_timestamp, segment->max_timestamp_last);
+        segment->unindexed_bytes = 0;
+    }
+    segment->unindexed_bytes += h->size;
+    if (position == 0) {
+        segment->first_timestamp = h->max_timestamp;
+    }
+    if (h->max_timestamp > segment->max_timestamp) {
+        segment->max_timestamp = h->max_timestamp;
+        segment->max_timestamp_last = relative;
+    }
+}
+
+/* Walk over headers from `position`, where the state of the segment is that of this place. */
+static int walk(fmq_segment *segment, int64_t position, int32_t index_interval_bytes) {
+    const fmq_env *env = segment->env;
+    uint8_t *buf = fmq_alloc(env, WALK_BUFFER_SIZE);
+    if (buf == NULL) {
+        return -ENOMEM;
+    }
+    int result = fmq_segment_pin(segment);
+    if (result >= 0) {
+        fmq_scan scan;
+        fmq_batch_header h;
+        fmq_scan_init(&scan, env, result, position, segment->size, buf, WALK_BUFFER_SIZE);
+        while ((result = fmq_scan_peek(&scan, &h)) == 1) {
+            if (h.base_offset < segment->base_offset ||
+                fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {
+                result = FMQ_ERR_CORRUPT_MESSAGE;
+                break;
+            }
+            int reserved = fmq_index_reserve(env, &segment->index);
+            if (reserved != FMQ_OK) {
+                result = reserved;
+                break;
+            }
+            fmq_segment_index_batch(segment, &h, scan.position, index_interval_bytes);
+            fmq_scan_advance(&scan, &h);
+            if (!segment->sealed) {
+                segment->end_offset = fmq_batch_last_offset(&h) + 1;
+            }
+        }
+        fmq_segment_unpin(segment);
+    }
+    fmq_free(env, buf);
+    return result;
+}
+
+int fmq_segment_seal(fmq_segment *segment) {
+    assert(segment->index.loaded && segment->stats_known);
+    int result = fmq_index_reserve(segment->env, &segment->index);
+    if (result == FMQ_OK) {
+        fmq_index_add_time(&segment->index, segment->max_timestamp, segment->max_timestamp_last);
+        segment->sealed = true;
+    }
+    return result;
+}
+
+int fmq_segment_rebuild(fmq_segment *segment, int32_t index_interval_bytes, bool *whole) {
+    fmq_index_free(segment->env, &segment->index);
+    segment->unindexed_bytes = 0;
+    segment->first_timestamp = segment->max_timestamp = FMQ_NO_TIMESTAMP;
+    segment->max_timestamp_last = 0;
+    int result = walk(segment, 0, index_interval_bytes);
+    /* Bad bytes end the walk: what lies before them is indexed, readers meet the damage. */
+    segment->index.loaded = true;
+    segment->index.dirty = true;
+    segment->stats_known = true;
+    *whole = result == 0;
+    if (result >= 0 && segment->sealed) {
+        result = fmq_segment_seal(segment);
+    }
+    if (result < 0) {
+        fmq_index_free(segment->env, &segment->index);
+        segment->stats_known = false;
+        return result;
+    }
+    return FMQ_OK;
+}
+
+int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *rebuilt) {
+    if (rebuilt != NULL) {
+        *rebuilt = false;
+    }
+    if (segment->index.loaded) {
+        return FMQ_OK;
+    }
+    int result = FMQ_ERR_CORRUPT_MESSAGE;
+    if (segment->dir == NULL) {
+        return -ESTALE;
+    }
+    if (segment->size > 0) {
+        result = fmq_index_load(segment->env, &segment->index, segment->dir, segment->base_offset,
+                                segment->size);
+    }
+    if (result == FMQ_ERR_CORRUPT_MESSAGE) {
+        if (rebuilt != NULL) {
+            *rebuilt = segment->size > FMQ_SMALL_SEGMENT;
+        }
+        if (segment->size == 0) {
+            segment->index.loaded = true;
+            return FMQ_OK;
+        }
+        bool whole;
+        return fmq_segment_rebuild(segment, index_interval_bytes, &whole);
+    }
+    return result;
+}
+
+/* What the index does not tell of a segment that is appended to: the headers from its last indexed
+ * batch on, and the first one. */
+static int load_tail_stats(fmq_segment *segment, bool *whole) {
+    uint32_t relative, position = 0;
+    if (segment->index.offsets.count > 0) {
+        fmq_index_offset_at(&segment->index, segment->index.offsets.count - 1, &relative,
+                            &position);
+    }
+    /* That batch has its entry already: walk as if it had just been made. */
+    segment->unindexed_bytes = 0;
+    int result = walk(segment, position, INT32_MAX);
+    *whole = result == 0;
+    if (result < 0 || position == 0) {
+        return result < 0 ? result : FMQ_OK;
+    }
+    uint8_t bytes[FMQ_BATCH_HEADER_SIZE];
+    fmq_batch_header h;
+    int fd = fmq_segment_pin(segment);
+    if (fd < 0) {
+        return fd;
+    }
+    result = fmq_read_exact(segment->env, fd, bytes, sizeof bytes, 0);
+    fmq_segment_unpin(segment);
+    if (result == FMQ_OK && fmq_batch_parse(bytes, sizeof bytes, &h) == FMQ_OK) {
+        segment->first_timestamp = h.max_timestamp;
+    }
+    return result;
+}
+
+int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, bool *whole) {
+    *whole = true;
+    if (segment->stats_known || segment->size == 0) {
+        segment->stats_known = true;
+        return FMQ_OK;
+    }
+    int result = fmq_segment_load_index(segment, index_interval_bytes, NULL);
+    if (result != FMQ_OK || segment->stats_known) {
+        return result;
+    }
+    const fmq_index *index = &segment->index;
+    if (index->times.count > 0) {
+        fmq_index_time_at(index, index->times.count - 1, &segment->max_timestamp,
+                          &segment->max_timestamp_last);
+    }
+    if (!segment->sealed) {
+        result = load_tail_stats(segment, whole);
+    }
+    segment->stats_known = result == FMQ_OK;
+    return result;
+}

@@ -1,0 +1,82 @@
+/* segment.h - one `.log` file with its index, and the LRU of open files. */
+#ifndef FMQ_SEGMENT_H
+#define FMQ_SEGMENT_H
+
+#include "fastmq/log.h"
+#include "index.h"
+
+/* Files up to this size are read whole instead of trusting an index; the active segment's index is
+ * not written before it is larger. */
+#define FMQ_SMALL_SEGMENT (64 * 1024)
+
+struct fmq_segment {
+    const fmq_env *env;
+    fmq_files *files;
+    const char *dir;            /* borrowed from the log; NULL once the log has let go */
+    fmq_segment *newer, *older; /* in the LRU, while open and not pinned */
+    int64_t base_offset;
+    int64_t end_offset;      /* first offset after it: base of the next segment, or the log end */
+    int64_t size;            /* bytes that count */
+    int64_t cut_position;    /* bytes from here on were truncated away; INT64_MAX when none were */
+    int64_t first_timestamp; /* largest one of the first batch; -1 while not known */
+    int64_t max_timestamp;   /* -1 when there is none */
+    uint32_t max_timestamp_last; /* relative last offset of the first batch that has it */
+    uint32_t unindexed_bytes;    /* since the last index entry */
+    fmq_index index;
+    uint32_t refs;
+    uint32_t pins;
+    int fd;
+    bool file_exists;
+    bool sealed;         /* no longer appended to; the last time entry is the largest timestamp */
+    bool stats_known;    /* first and max timestamp are filled in */
+    bool index_unsynced; /* written at a roll, not yet made durable */
+    bool in_lru;
+};
+
+struct fmq_files {
+    const fmq_env *env;
+    uint32_t max_open;
+    uint32_t open_count;
+    fmq_segment *newest, *oldest;
+};
+
+/* Close every file that is not pinned. */
+void fmq_files_close_all(fmq_files *files);
+
+/* A segment that the log holds the first reference of.  NULL when memory is exhausted. */
+fmq_segment *fmq_segment_new(const fmq_env *env, fmq_files *files, const char *dir,
+                             int64_t base_offset);
+
+/* The log gives up its reference, because the file is gone, cut or closed.  Those who still hold
+ * one can read on: the file is opened now, while it has its name.  `cut_position` as in the struct.
+ */
+void fmq_segment_detach(fmq_segment *segment, int64_t cut_position);
+
+/* Create the file (the name must be free or empty) and preallocate `preallocate` bytes when > 0. */
+int fmq_segment_create_file(fmq_segment *segment, int64_t preallocate);
+
+/* Take the batch `h` that is now stored at `position` into index and statistics.
+ * The caller has called fmq_index_reserve. */
+void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, int64_t position,
+                             int32_t index_interval_bytes);
+
+/* No batch follows: close the time index with the largest timestamp. */
+int fmq_segment_seal(fmq_segment *segment);
+
+/* Build index and statistics anew by a walk over the headers.  Bad bytes end the walk, then
+ * `*whole` is false.  FMQ_OK or -errno. */
+int fmq_segment_rebuild(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
+
+/* Have the index in memory: from its files, or rebuilt when they are missing or damaged (`*rebuilt`
+ * says so, may be NULL).  FMQ_OK or -errno. */
+int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *rebuilt);
+
+/* Have first_timestamp and max_timestamp, and end_offset of a segment that is not sealed, in which
+ * `*whole` is false when the headers behind the last index entry are bad.  FMQ_OK or -errno. */
+int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
+
+/* Rename the files to `*.deleted`, log first, and unlink them.  The directory is the caller's to
+ * sync. */
+int fmq_segment_delete_files(fmq_segment *segment);
+
+#endif
