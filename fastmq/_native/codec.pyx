@@ -414,8 +414,8 @@ cdef int read_uvarint(Reader *r, uint64_t *value, int bytes_max) except -1:
     cdef uint64_t result = 0
     cdef uint8_t byte
     cdef int shift = 0
-    cdef int i
-    for i in range(bytes_max):
+    cdef int _i
+    for _i in range(bytes_max):
         byte = <uint8_t>take8(r)
         result |= <uint64_t>(byte & 0x7F) << shift
         if byte < 0x80:
