@@ -1,0 +1,78 @@
+"""The cluster as every broker sees it, and what may be done to it. Pure.
+
+`ClusterImage` is an immutable picture of brokers, topics, partition states and overrides at one
+revision of the metadata store. The planners (`plan_create_topics`, `plan_delete_topics`,
+`plan_add_partitions`, ...) look at an image and return `Change`s, each guarded by the revision of
+what it replaces; the metadata store applies them or refuses all of a group, and
+`image.apply(changes, revision)` gives the next image, from one's own commit or from a watch alike.
+
+This package knows neither keys nor encodings of the store (`fastmq.metastore.keys` does), asks no
+clock and draws nothing at random: new ids are handed in. It does not decide who may do what.
+
+A topic exists when its own row does: planners put partition rows before the topic's row and remove
+the topic's row first, so a plan that is cut into several transactions leaves no half topic.
+"""
+
+from fastmq.cluster.changes import (
+    ANY_REVISION,
+    Change,
+    ConfigKind,
+    DropBroker,
+    DropConfig,
+    DropPartition,
+    DropTopic,
+    PutBroker,
+    PutConfig,
+    PutPartition,
+    PutTopic,
+)
+from fastmq.cluster.image import (
+    BrokerState,
+    ClusterImage,
+    Endpoint,
+    PartitionState,
+    TopicState,
+)
+from fastmq.cluster.names import INTERNAL_TOPICS, check_topic_name, is_internal_topic
+from fastmq.cluster.placement import Placer
+from fastmq.cluster.planning import (
+    NewPartitions,
+    NewTopic,
+    TopicPlan,
+    plan_add_partitions,
+    plan_config,
+    plan_create_topics,
+    plan_delete_topics,
+    plan_new_epochs,
+)
+
+__all__ = [
+    "ANY_REVISION",
+    "INTERNAL_TOPICS",
+    "BrokerState",
+    "Change",
+    "ClusterImage",
+    "ConfigKind",
+    "DropBroker",
+    "DropConfig",
+    "DropPartition",
+    "DropTopic",
+    "Endpoint",
+    "NewPartitions",
+    "NewTopic",
+    "PartitionState",
+    "Placer",
+    "PutBroker",
+    "PutConfig",
+    "PutPartition",
+    "PutTopic",
+    "TopicPlan",
+    "TopicState",
+    "check_topic_name",
+    "is_internal_topic",
+    "plan_add_partitions",
+    "plan_config",
+    "plan_create_topics",
+    "plan_delete_topics",
+    "plan_new_epochs",
+]

@@ -1,0 +1,93 @@
+"""The rows of the cluster image: brokers, partitions, topics. Immutable values."""
+
+from typing import NamedTuple
+
+from fastmq.cluster.names import is_internal_topic
+
+__all__ = ["BrokerState", "Endpoint", "PartitionState", "TopicState"]
+
+
+class Endpoint(NamedTuple):
+    """Where clients of one listener reach a broker."""
+
+    listener: str
+    host: str
+    port: int
+
+
+class BrokerState(NamedTuple):
+    """A registered broker.
+
+    Attributes:
+        epoch: larger at each registration; requests between brokers carry it.
+        boot_id: identifies the run of the machine: with the same one, the page cache survived.
+        host: names the machine, so that replicas go to distinct ones (`fastmq.host`).
+        directories: ids of its usable log directories.
+        fenced: registered but not to be given partitions or clients.
+        revision: of the row.
+    """
+
+    id: int
+    epoch: int
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+    host: str = ""
+    boot_id: str = ""
+    directories: tuple[bytes, ...] = ()
+    fenced: bool = False
+    revision: int = 0
+
+    def endpoint(self, listener: str) -> Endpoint | None:
+        """Return where clients of a listener reach this broker."""
+        for endpoint in self.endpoints:
+            if endpoint.listener == listener:
+                return endpoint
+        return None
+
+
+class PartitionState(NamedTuple):
+    """Who has a partition.
+
+    Attributes:
+        leader: broker id, -1 when there is none.
+        leader_epoch: larger at each election.
+        partition_epoch: larger at each change of this row.
+        replicas: broker ids, the preferred leader first.
+        isr: those of them that are in sync.
+        directories: for each replica, the id of the log directory that holds it.
+        revision: of the row.
+    """
+
+    leader: int
+    leader_epoch: int
+    partition_epoch: int
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    directories: tuple[bytes, ...]
+    revision: int = 0
+
+    def directory_of(self, broker_id: int) -> bytes | None:
+        """Return the id of the directory that holds a broker's replica."""
+        for replica, directory in zip(self.replicas, self.directories, strict=True):
+            if replica == broker_id:
+                return directory
+        return None
+
+
+class TopicState(NamedTuple):
+    """A topic with all its partitions."""
+
+    name: str
+    id: bytes
+    partitions: tuple[PartitionState, ...]
+    revision: int
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the broker itself keeps its state in the topic."""
+        return is_internal_topic(self.name)
+
+    @property
+    def replication_factor(self) -> int:
+        """Replicas of the first partition, as Kafka counts."""
+        return len(self.partitions[0].replicas) if self.partitions else 0
