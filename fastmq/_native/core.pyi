@@ -140,6 +140,7 @@ class Engine:
         idle_timeout_ms: int = 600_000,
         frame_timeout_ms: int = 30_000,
         sync_threads: int = 4,
+        flush_interval_ms: int = 10,
     ) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None:
@@ -176,8 +177,10 @@ class Engine:
     ) -> Partition:
         """Register a partition (its directory exists). Nothing is opened until it is used."""
     def remove_partition(self, partition: Partition) -> None: ...
-    def find(self, topic: str, index: int) -> Partition | None: ...
-    def set_leader_hints(self, brokers: Sequence[tuple[int, str, int]]) -> None: ...
+    def run(self) -> None:
+        """Serve until `stop`; what the thread does."""
+    def run_once(self, timeout_ms: int = 0) -> None:
+        """One turn of the reactor (thread=False)."""
     def metrics(self) -> dict[str, int]:
         """Counters: produce_requests, fetch_requests, other_requests, bytes_in, bytes_out,
         records_in, batches_in, produce_errors, connections, parked_fetches, pending_acks,

@@ -1,0 +1,356 @@
+/* engine_internal.h - structures shared by the files of the engine.
+ *
+ *   engine.c     life cycle, topic registry, events
+ *   partition.c  opening, appends, high watermark, waiters; calls for Python
+ *   sync_threads.c  log directories and their sync threads
+ *   conn.c       connections: answers in order, output
+ *   produce.c    the Produce request
+ *   fetch.c      the Fetch request
+ *   reactor.c    epoll, receiving, cutting frames, deadlines
+ *
+ * Everything here is guarded by `engine->lock`, unless it says otherwise.
+ */
+#ifndef FMQ_ENGINE_INTERNAL_H
+#define FMQ_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "fastmq/engine.h"
+#include "fastmq/wire.h"
+#include "list.h"
+
+#define FMQ_RECEIVE_BUFFER_BYTES (256u << 10) /* shared by the loop */
+#define FMQ_SCRATCH_BYTES (64u << 10)         /* answers of one read leave in one send */
+#define FMQ_COPY_SLICE_BYTES (32u << 10) /* smaller slices are copied, larger ones sendfile'd */
+#define FMQ_TURN_BYTES (1u << 20)        /* read from one connection per turn */
+#define FMQ_OUTPUT_HIGH_BYTES (1u << 20) /* unsent memory above which frames wait */
+#define FMQ_SWEEP_NS 500000000ll         /* deadlines of connections are looked at that often */
+
+typedef struct fmq_topic fmq_topic;
+typedef struct fmq_conn fmq_conn;
+typedef struct fmq_slot fmq_slot;
+typedef struct fmq_dir fmq_dir;
+
+/* ---- the lock: the reactor lets others in between frames ------------------------------------*/
+
+typedef struct fmq_lock {
+    pthread_mutex_t mutex;
+    _Atomic int32_t waiting; /* threads that want it */
+} fmq_lock;
+
+static inline void fmq_lock_take(fmq_lock *lock) {
+    atomic_fetch_add_explicit(&lock->waiting, 1, memory_order_relaxed);
+    pthread_mutex_lock(&lock->mutex);
+    atomic_fetch_sub_explicit(&lock->waiting, 1, memory_order_relaxed);
+}
+
+static inline void fmq_lock_give(fmq_lock *lock) {
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+/* Called by the holder: gives the lock to whoever waits, then takes it again. */
+void fmq_lock_let_others_in(fmq_lock *lock);
+
+static inline void fmq_lock_pause(fmq_lock *lock) {
+    if (atomic_load_explicit(&lock->waiting, memory_order_relaxed) > 0) {
+        fmq_lock_let_others_in(lock);
+    }
+}
+
+/* ---- waiting produces and fetches -----------------------------------------------------------*/
+
+/* One partition of a Produce that waits for its high watermark, or an append of Python. */
+typedef struct fmq_produce_wait {
+    struct fmq_produce_wait *next; /* in the partition, ordered by `required` */
+    fmq_slot *slot;                /* NULL: an append of Python, answered by an event */
+    int64_t required;              /* answered when high watermark >= required */
+    fmq_event *event;              /* of an append of Python, allocated beforehand */
+    size_t error_position; /* of the partition's error code in the slot's answer; 0: answered */
+} fmq_produce_wait;
+
+/* One partition that a waiting Fetch listens to. */
+typedef struct fmq_fetch_wait {
+    fmq_list link; /* in the partition */
+    fmq_conn *conn;
+} fmq_fetch_wait;
+
+/* An answer in the order of requests. */
+typedef enum fmq_slot_state {
+    FMQ_SLOT_READY,   /* `data` may be sent */
+    FMQ_SLOT_PRODUCE, /* waits for `waits` partitions */
+    FMQ_SLOT_PYTHON,  /* waits for fmq_engine_reply */
+} fmq_slot_state;
+
+struct fmq_slot {
+    fmq_slot *next;
+    fmq_conn *conn; /* NULL: gone, nobody listens */
+    fmq_slot_state state;
+    uint32_t waits; /* produce waits that still point here */
+    int64_t deadline_ns;
+    uint8_t *data; /* whole answer with its length prefix; NULL answers nothing */
+    size_t size;
+    uint32_t wait_count;
+    fmq_produce_wait produce_waits[];
+};
+
+/* A piece of output: bytes, or a range of a segment. */
+typedef struct fmq_out {
+    struct fmq_out *next;
+    fmq_segment *segment; /* NULL: bytes in `data` */
+    int64_t position;
+    size_t size;
+    size_t sent;
+    size_t capacity;
+    uint8_t data[];
+} fmq_out;
+
+/* ---- connections ----------------------------------------------------------------------------*/
+
+enum {
+    FMQ_BLOCKED_PYTHON = 1,  /* a frame is with Python */
+    FMQ_BLOCKED_FETCH = 2,   /* the frame at the head of the input is a Fetch that waits */
+    FMQ_BLOCKED_ANSWERS = 4, /* too many answers outstanding */
+    FMQ_BLOCKED_OUTPUT = 8,  /* too many bytes unsent */
+    FMQ_BLOCKED_MEMORY = 16, /* no room to receive */
+    FMQ_BLOCKED_ORDER = 32,  /* a Fetch behind answers that are not out yet */
+};
+
+struct fmq_conn {
+    fmq_engine *engine;
+    fmq_conn *next_dead;
+    fmq_event *closed_event; /* allocated beforehand, so that closing cannot fail */
+    uint64_t id;
+    uint64_t tag;
+    int fd;
+    uint8_t blocked;   /* FMQ_BLOCKED_* */
+    bool readable;     /* an edge was seen and not used up */
+    bool hung_up;      /* epoll saw the end of the stream; recv has not yet */
+    bool peer_closed;  /* recv returned 0: answer what is outstanding, then close */
+    bool closing;      /* execute nothing more; close once all output is sent */
+    bool dead;         /* closed; freed at the end of the turn */
+    bool fetch_due;    /* the waiting Fetch is answered with what there is */
+    bool send_blocked; /* the socket takes nothing until EPOLLOUT */
+
+    uint8_t *in; /* input not executed yet: [in_start, in_end) */
+    size_t in_start;
+    size_t in_end;
+    size_t in_capacity;
+    size_t frame_hint;        /* size of the last large frame: receive straight into `in` */
+    int64_t frame_started_ns; /* when the incomplete frame began, 0: none */
+    int64_t activity_ns;
+
+    fmq_slot *slots_head;
+    fmq_slot *slots_tail;
+    uint32_t slot_count;
+
+    fmq_out *out_head;
+    fmq_out *out_tail;
+    size_t out_bytes; /* in memory, unsent */
+
+    fmq_fetch_wait *fetch_waits; /* array while FMQ_BLOCKED_FETCH */
+    uint32_t fetch_wait_count;
+    int64_t fetch_deadline_ns; /* of the Fetch at the head of the input; 0: not begun */
+    int64_t fetch_missing;     /* bytes until min_bytes is reached */
+    int32_t heap_index;        /* in the fetch deadlines, -1: not there */
+
+    fmq_list run_link;   /* engine->runnable */
+    fmq_list dirty_link; /* engine->dirty: has output to flush */
+};
+
+/* ---- partitions -----------------------------------------------------------------------------*/
+
+typedef enum fmq_role { FMQ_ROLE_OFFLINE = 0, FMQ_ROLE_LEADER = 1 } fmq_role;
+typedef enum fmq_sync_state { FMQ_SYNC_IDLE = 0, FMQ_SYNC_QUEUED, FMQ_SYNC_RUNNING } fmq_sync_state;
+
+struct fmq_partition {
+    fmq_engine *engine;
+    fmq_topic *topic; /* NULL once removed */
+    fmq_dir *dir;
+    char *path;
+    fmq_partition_config *config;
+    fmq_log *log; /* NULL: not open */
+    int64_t high_watermark;
+    int64_t end_bytes;    /* appended since opening, counted at the log end */
+    int64_t stable_bytes; /* the same, at the high watermark */
+    int64_t log_start;    /* as given at registration */
+    int64_t recovery_point;
+    int64_t dirty_since_ns; /* unsynced bytes nobody waits for; 0: none */
+    fmq_produce_wait *waits_head;
+    fmq_produce_wait *waits_tail;
+    fmq_list fetch_waits;
+    fmq_list sync_link;  /* in dir->queue */
+    fmq_list dirty_link; /* in engine->unsynced */
+    _Atomic int32_t refs;
+    int32_t index;
+    int32_t leader_epoch;
+    uint8_t role;
+    uint8_t sync_state;
+    bool sync_again; /* asked for while a sync was running */
+    bool clean;
+    bool closed; /* by close or delete: never opened again */
+};
+
+struct fmq_topic {
+    fmq_topic *next_by_name;
+    fmq_topic *next_by_id;
+    uint8_t id[16];
+    uint64_t name_hash;
+    uint64_t id_hash;
+    fmq_partition **partitions; /* by index, NULL where not ours */
+    int32_t partition_count;
+    int32_t used; /* partitions that are not NULL */
+    uint32_t name_size;
+    char name[];
+};
+
+/* A sync on its way: queue -> thread -> engine->sync_done -> reactor. */
+typedef struct fmq_sync_result {
+    struct fmq_sync_result *next;
+    fmq_partition *partition; /* a reference */
+    fmq_sync_job job;
+    int64_t end_bytes;
+    int64_t took_ns;
+    int result;
+} fmq_sync_result;
+
+struct fmq_dir {
+    fmq_dir *next;
+    fmq_engine *engine;
+    int32_t id;
+    int error;      /* errno that took it offline, 0: fine */
+    fmq_list queue; /* partitions to sync */
+    sem_t work;     /* one post for each that was queued */
+    pthread_t *threads;
+    int32_t thread_count;
+};
+
+/* ---- the engine -----------------------------------------------------------------------------*/
+
+struct fmq_engine {
+    fmq_lock lock;
+    const fmq_env *env;
+    const fmq_transport *transport;
+    fmq_engine_options options;
+    fmq_files *files;
+    fmq_counters counters;
+    int epoll_fd;
+    int wake_fd;  /* others wake the reactor */
+    int event_fd; /* readable while events wait */
+    _Atomic bool stop;
+    bool draining;
+    bool asleep;    /* the reactor waits in epoll, or is about to */
+    int64_t now_ns; /* of this turn */
+    int64_t next_sweep_ns;
+
+    uint8_t *receive_buffer;
+    uint8_t *scratch; /* output of the connection that is being served */
+    size_t scratch_size;
+    fmq_conn *scratch_owner;
+
+    fmq_conn **conns; /* by slot number */
+    uint32_t *generations;
+    uint32_t conn_capacity;
+    uint32_t conn_count;
+    uint32_t conn_hint; /* where to look for a free slot */
+    fmq_list runnable;
+    fmq_list dirty;
+    fmq_conn *graveyard;
+
+    fmq_conn **heap; /* waiting fetches by deadline */
+    uint32_t heap_size;
+    uint32_t heap_capacity;
+
+    fmq_topic **topics_by_name;
+    fmq_topic **topics_by_id;
+    uint32_t topic_buckets; /* power of two */
+    uint32_t topic_count;
+    fmq_dir *dirs;
+    fmq_list unsynced; /* partitions with bytes nobody waits for, oldest first */
+    fmq_sync_result *sync_done_head;
+    fmq_sync_result *sync_done_tail;
+
+    fmq_event *events_head;
+    fmq_event *events_tail;
+
+    /* Working space of the request that is being executed. */
+    fmq_writer response;
+    struct fmq_produce_entry *produce_entries;
+    uint32_t produce_capacity;
+    struct fmq_fetch_entry *fetch_entries;
+    uint32_t fetch_capacity;
+};
+
+/* engine.c */
+void fmq_engine_wake(fmq_engine *engine);
+fmq_event *fmq_event_new(fmq_engine *engine, fmq_event_kind kind, size_t frame_size);
+void fmq_event_push(fmq_engine *engine, fmq_event *event);
+fmq_topic *fmq_topic_by_name(fmq_engine *engine, const uint8_t *name, size_t size);
+fmq_topic *fmq_topic_by_id(fmq_engine *engine, const uint8_t *id);
+fmq_partition *fmq_topic_partition(const fmq_topic *topic, int32_t index);
+
+/* partition.c */
+int fmq_partition_open(fmq_partition *partition);
+int fmq_partition_do_append(fmq_partition *partition, fmq_append *append);
+int fmq_partition_writable(const fmq_partition *partition); /* FMQ_OK or why not */
+void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait);
+void fmq_partition_advance(fmq_partition *partition, int64_t synced_bytes);
+void fmq_partition_fail_waits(fmq_partition *partition, int code);
+void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes);
+int16_t fmq_error_code(int rc); /* return code -> error code on the wire */
+
+/* sync_threads.c */
+fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id); /* created at first use; NULL: no memory */
+void fmq_dir_offline(fmq_dir *dir, int error);
+void fmq_sync_request(fmq_partition *partition);
+void fmq_sync_note_dirty(fmq_partition *partition);
+void fmq_sync_collect(fmq_engine *engine);         /* finished jobs: advance, answer */
+void fmq_sync_due(fmq_engine *engine);             /* queue what has been dirty for long */
+void fmq_sync_wait_idle(fmq_partition *partition); /* no job of it runs when this returns */
+void fmq_sync_stop(fmq_engine *engine);
+
+/* conn.c */
+fmq_conn *fmq_conn_find(fmq_engine *engine, uint64_t conn_id);
+void fmq_conn_close(fmq_conn *conn, const char *reason);
+void fmq_conn_bury(fmq_engine *engine);
+void fmq_conn_write(fmq_conn *conn, const uint8_t *data, size_t size);
+void fmq_conn_write_file(fmq_conn *conn, fmq_slice *slice); /* takes the slice's reference */
+void fmq_conn_flush(fmq_conn *conn);
+void fmq_conn_flush_dirty(fmq_engine *engine);
+void fmq_conn_make_runnable(fmq_conn *conn);
+void fmq_conn_unblock(fmq_conn *conn, uint8_t bits);
+void fmq_conn_expire_slots(fmq_conn *conn, int64_t now_ns);
+void fmq_conn_release_slots(fmq_conn *conn); /* send what is ready, in order */
+fmq_slot *fmq_slot_push(fmq_conn *conn, fmq_slot_state state, uint32_t waits);
+void fmq_slot_wait_done(fmq_engine *engine, fmq_produce_wait *wait, int code);
+void fmq_slot_free(fmq_engine *engine, fmq_slot *slot);
+/* Answer with the bytes of `engine->response`: sent now, or queued behind unfinished answers. */
+void fmq_conn_answer(fmq_conn *conn);
+/* Fill in the length prefix of the answer in `w`, to which `extra` bytes of files belong. */
+void fmq_answer_set_length(fmq_writer *w, uint64_t extra);
+
+/* produce.c, fetch.c.  The verdict says what became of the frame. */
+typedef enum fmq_verdict {
+    FMQ_FRAME_DONE,   /* executed; answered now or later */
+    FMQ_FRAME_PYTHON, /* needs Python */
+    FMQ_FRAME_WAITS,  /* a Fetch that waits: stays at the head of the input */
+    FMQ_FRAME_BAD,    /* malformed, or acks=0 failed: close */
+} fmq_verdict;
+
+typedef struct fmq_request {
+    int16_t api_key;
+    int16_t api_version;
+    int32_t correlation_id;
+    bool flexible;
+    fmq_reader body;
+} fmq_request;
+
+fmq_verdict fmq_execute_produce(fmq_conn *conn, fmq_request *request);
+fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request);
+void fmq_fetch_stop_waiting(fmq_conn *conn);
+void fmq_fetch_fire(fmq_conn *conn); /* answer the waiting Fetch with what there is */
+void fmq_fetch_fire_due(fmq_engine *engine);
+int64_t fmq_fetch_next_deadline(const fmq_engine *engine); /* ns, INT64_MAX: none */
+
+#endif

@@ -1,0 +1,569 @@
+/* partition.c - one partition: appends, the high watermark, who waits for it; calls for Python.
+ *
+ * The high watermark is the synced offset where fsync is promised (FMQ_FLUSH_ACK) and the log end
+ * otherwise; it never moves back while the log is open.  Everything that changes a partition runs
+ * under the engine's lock, so an append, its offsets and its waiters are one step.
+ */
+#include "engine_internal.h"
+
+int16_t fmq_error_code(int rc) {
+    if (rc >= 0) {
+        return (int16_t)rc;
+    }
+    return FMQ_ERR_KAFKA_STORAGE_ERROR;
+}
+
+/* Errors that say nothing about the health of the disk. */
+static bool is_disk_failure(int rc) {
+    switch (rc) {
+    case -ENOSPC:
+    case -EDQUOT:
+    case -ENOMEM:
+    case -EMFILE:
+    case -ENFILE:
+    case -EINVAL:
+        return false;
+    default:
+        return rc < 0;
+    }
+}
+
+static int note_failure(fmq_partition *partition, int rc) {
+    if (is_disk_failure(rc)) {
+        fmq_dir_offline(partition->dir, -rc);
+    }
+    return rc;
+}
+
+/* ---- settings -------------------------------------------------------------------------------*/
+
+fmq_partition_config *fmq_partition_config_new(const fmq_env *env) {
+    fmq_partition_config *config = fmq_alloc(env, sizeof *config);
+    if (config != NULL) {
+        memset(config, 0, sizeof *config);
+        config->refs = 1;
+    }
+    return config;
+}
+
+void fmq_partition_config_ref(fmq_partition_config *config) {
+    __atomic_add_fetch(&config->refs, 1, __ATOMIC_RELAXED);
+}
+
+void fmq_partition_config_unref(const fmq_env *env, fmq_partition_config *config) {
+    if (__atomic_sub_fetch(&config->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+        fmq_free(env, config);
+    }
+}
+
+void fmq_partition_ref(fmq_partition *partition) {
+    atomic_fetch_add_explicit(&partition->refs, 1, memory_order_relaxed);
+}
+
+void fmq_partition_unref(fmq_partition *partition) {
+    if (atomic_fetch_sub_explicit(&partition->refs, 1, memory_order_acq_rel) == 1) {
+        const fmq_env *env = partition->engine->env;
+        assert(partition->log == NULL);
+        fmq_partition_config_unref(env, partition->config);
+        fmq_free(env, partition->path);
+        fmq_free(env, partition);
+    }
+}
+
+void fmq_partition_set_config(fmq_partition *partition, fmq_partition_config *config) {
+    fmq_engine *engine = partition->engine;
+    fmq_lock_take(&engine->lock);
+    fmq_partition_config *old = partition->config;
+    fmq_partition_config_ref(config);
+    partition->config = config;
+    if (partition->log != NULL) {
+        fmq_log_set_config(partition->log, &config->log);
+        fmq_partition_advance(partition, partition->end_bytes);
+    }
+    fmq_engine_wake(engine);
+    fmq_lock_give(&engine->lock);
+    fmq_partition_config_unref(engine->env, old);
+}
+
+/* ---- opening --------------------------------------------------------------------------------*/
+
+static fmq_log_open_options open_options(const fmq_partition *partition) {
+    return (fmq_log_open_options){
+        .dir = partition->path,
+        .log_start = partition->log_start,
+        .recovery_point = partition->recovery_point,
+        .clean = partition->clean,
+        .config = partition->config->log,
+    };
+}
+
+int fmq_partition_open(fmq_partition *partition) {
+    if (partition->log != NULL) {
+        return FMQ_OK;
+    }
+    if (partition->closed) {
+        return FMQ_ERR_NOT_LEADER_OR_FOLLOWER;
+    }
+    if (partition->dir->error != 0) {
+        return FMQ_ERR_KAFKA_STORAGE_ERROR;
+    }
+    fmq_engine *engine = partition->engine;
+    fmq_log_open_options options = open_options(partition);
+    fmq_recovery recovery;
+    int rc = fmq_log_open(engine->env, engine->files, &options, &partition->log, &recovery);
+    if (rc != FMQ_OK) {
+        partition->log = NULL;
+        return note_failure(partition, rc);
+    }
+    partition->clean = true; /* from now on the log itself knows what is on disk */
+    bool ack = partition->config->flush == FMQ_FLUSH_ACK;
+    partition->high_watermark = ack ? fmq_log_synced(partition->log) : fmq_log_end(partition->log);
+    if (ack && fmq_log_needs_sync(partition->log)) {
+        fmq_sync_request(partition);
+    }
+    return FMQ_OK;
+}
+
+int fmq_partition_recover(fmq_partition *partition, int64_t log_start, int64_t recovery_point,
+                          fmq_recovery *recovery) {
+    /* A private set of files: the shared one belongs to whoever holds the lock. */
+    const fmq_env *env = partition->engine->env;
+    fmq_files *files = NULL;
+    fmq_log *log = NULL;
+    memset(recovery, 0, sizeof *recovery);
+    int rc = fmq_files_create(env, 16, &files);
+    if (rc != FMQ_OK) {
+        return rc;
+    }
+    partition->log_start = log_start;
+    partition->recovery_point = recovery_point;
+    fmq_log_open_options options = open_options(partition);
+    options.clean = false;
+    rc = fmq_log_open(env, files, &options, &log, recovery);
+    if (rc == FMQ_OK) {
+        partition->recovery_point = fmq_log_end(log);
+        rc = fmq_log_close(log, true);
+    }
+    fmq_files_destroy(files);
+    partition->clean = rc == FMQ_OK;
+    return rc;
+}
+
+/* ---- appending ------------------------------------------------------------------------------*/
+
+int fmq_partition_writable(const fmq_partition *partition) {
+    if (partition->role != FMQ_ROLE_LEADER || partition->closed) {
+        return FMQ_ERR_NOT_LEADER_OR_FOLLOWER;
+    }
+    return partition->dir->error != 0 ? FMQ_ERR_KAFKA_STORAGE_ERROR : FMQ_OK;
+}
+
+int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
+    int rc = fmq_partition_writable(partition);
+    if (rc == FMQ_OK) {
+        rc = fmq_partition_open(partition);
+    }
+    if (rc != FMQ_OK) {
+        return rc;
+    }
+    fmq_counters *counters = &partition->engine->counters;
+    append->leader_epoch = partition->leader_epoch;
+    rc = fmq_log_append(partition->log, append);
+    if (rc != FMQ_OK) {
+        return note_failure(partition, rc);
+    }
+    if (append->duplicate) {
+        counters->produce_duplicates++;
+        return FMQ_OK;
+    }
+    partition->end_bytes += (int64_t)append->size;
+    counters->batches_in++;
+    counters->records_in += (uint64_t)(append->last_offset - append->base_offset + 1);
+    counters->record_bytes_in += append->size;
+    switch (partition->config->flush) {
+    case FMQ_FLUSH_ACK:
+        fmq_sync_request(partition);
+        break;
+    case FMQ_FLUSH_NEVER:
+        fmq_partition_advance(partition, partition->end_bytes);
+        break;
+    default:
+        fmq_sync_note_dirty(partition);
+        fmq_partition_advance(partition, partition->end_bytes);
+        break;
+    }
+    return FMQ_OK;
+}
+
+int fmq_partition_append(fmq_partition *partition, fmq_append *append, uint64_t token) {
+    fmq_engine *engine = partition->engine;
+    fmq_produce_wait *wait = NULL;
+    fmq_event *event = NULL;
+    if (token > 0) {
+        wait = fmq_alloc(engine->env, sizeof *wait);
+        event = fmq_event_new(engine, FMQ_EVENT_APPENDED, 0);
+        if (wait == NULL || event == NULL) {
+            fmq_free(engine->env, wait);
+            fmq_free(engine->env, event);
+            return -ENOMEM;
+        }
+        event->tag = token;
+        *wait = (fmq_produce_wait){.event = event};
+    }
+    fmq_lock_take(&engine->lock);
+    int rc = fmq_partition_do_append(partition, append);
+    if (rc == FMQ_OK && wait != NULL) {
+        wait->required = append->last_offset + 1;
+        fmq_partition_add_wait(partition, wait);
+    }
+    fmq_engine_wake(engine); /* fetches may have been fired */
+    fmq_lock_give(&engine->lock);
+    if (rc != FMQ_OK) {
+        fmq_free(engine->env, wait);
+        fmq_free(engine->env, event);
+    }
+    return rc;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------*/
+
+static void finish_wait(fmq_partition *partition, fmq_produce_wait *wait, int code) {
+    fmq_engine *engine = partition->engine;
+    engine->counters.pending_acks--;
+    if (wait->slot != NULL) {
+        fmq_slot_wait_done(engine, wait, code);
+        return;
+    }
+    wait->event->code = code;
+    fmq_event_push(engine, wait->event);
+    fmq_free(engine->env, wait);
+}
+
+void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait) {
+    partition->engine->counters.pending_acks++;
+    wait->next = NULL;
+    if (wait->required <= partition->high_watermark) {
+        finish_wait(partition, wait, FMQ_OK);
+    } else if (partition->waits_tail == NULL) {
+        partition->waits_head = partition->waits_tail = wait;
+    } else if (partition->waits_tail->required <= wait->required) {
+        partition->waits_tail->next = wait;
+        partition->waits_tail = wait;
+    } else { /* a duplicate waits for an original further back */
+        fmq_produce_wait **at = &partition->waits_head;
+        while ((*at)->required <= wait->required) {
+            at = &(*at)->next;
+        }
+        wait->next = *at;
+        *at = wait;
+    }
+}
+
+static fmq_produce_wait *pop_wait(fmq_partition *partition) {
+    fmq_produce_wait *wait = partition->waits_head;
+    partition->waits_head = wait->next;
+    if (partition->waits_head == NULL) {
+        partition->waits_tail = NULL;
+    }
+    return wait;
+}
+
+void fmq_partition_fail_waits(fmq_partition *partition, int code) {
+    while (partition->waits_head != NULL) {
+        finish_wait(partition, pop_wait(partition), code);
+    }
+}
+
+void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes) {
+    if (fmq_list_empty(&partition->fetch_waits)) {
+        return;
+    }
+    /* Firing unlinks every wait of a connection, so the walk goes over a list of its own. */
+    fmq_list pending = partition->fetch_waits;
+    pending.next->prev = &pending;
+    pending.prev->next = &pending;
+    fmq_list_init(&partition->fetch_waits);
+    while (!fmq_list_empty(&pending)) {
+        fmq_list *link = pending.next;
+        fmq_list_remove(link);
+        fmq_list_push(&partition->fetch_waits, link);
+        fmq_conn *conn = FMQ_ENTRY(link, fmq_fetch_wait, link)->conn;
+        if (conn->fetch_missing <= bytes) {
+            fmq_fetch_fire(conn);
+        } else {
+            conn->fetch_missing -= bytes;
+        }
+    }
+}
+
+void fmq_partition_advance(fmq_partition *partition, int64_t bytes) {
+    const fmq_log *log = partition->log;
+    bool ack = partition->config->flush == FMQ_FLUSH_ACK;
+    int64_t stable = ack ? fmq_log_synced(log) : fmq_log_end(log);
+    if (stable <= partition->high_watermark) {
+        return;
+    }
+    partition->high_watermark = stable;
+    int64_t gained = bytes - partition->stable_bytes;
+    partition->stable_bytes = bytes;
+    while (partition->waits_head != NULL && partition->waits_head->required <= stable) {
+        finish_wait(partition, pop_wait(partition), FMQ_OK);
+    }
+    fmq_partition_wake_fetches(partition, gained);
+}
+
+/* ---- role -----------------------------------------------------------------------------------*/
+
+void fmq_partition_lead(fmq_partition *partition, int32_t leader_epoch) {
+    fmq_engine *engine = partition->engine;
+    fmq_lock_take(&engine->lock);
+    assert(leader_epoch >= partition->leader_epoch);
+    if (leader_epoch != partition->leader_epoch) {
+        fmq_partition_fail_waits(partition, FMQ_ERR_NOT_LEADER_OR_FOLLOWER);
+    }
+    partition->leader_epoch = leader_epoch;
+    partition->role = FMQ_ROLE_LEADER;
+    fmq_partition_wake_fetches(partition, INT64_MAX);
+    fmq_engine_wake(engine);
+    fmq_lock_give(&engine->lock);
+}
+
+static void resign_locked(fmq_partition *partition) {
+    partition->role = FMQ_ROLE_OFFLINE;
+    fmq_partition_fail_waits(partition, FMQ_ERR_NOT_LEADER_OR_FOLLOWER);
+    fmq_partition_wake_fetches(partition, INT64_MAX);
+    fmq_engine_wake(partition->engine);
+}
+
+void fmq_partition_resign(fmq_partition *partition) {
+    fmq_lock_take(&partition->engine->lock);
+    resign_locked(partition);
+    fmq_lock_give(&partition->engine->lock);
+}
+
+/* ---- snapshots and look-ups -----------------------------------------------------------------*/
+
+static void peek_locked(const fmq_partition *partition, fmq_partition_view *out) {
+    memset(out, 0, sizeof *out);
+    out->leader_epoch = partition->leader_epoch;
+    out->leader = partition->role == FMQ_ROLE_LEADER;
+    out->open = partition->log != NULL;
+    if (partition->log != NULL) {
+        out->log_start = fmq_log_start(partition->log);
+        out->log_end = fmq_log_end(partition->log);
+        out->synced = fmq_log_synced(partition->log);
+        out->size_bytes = fmq_log_size(partition->log);
+        out->segment_count = fmq_log_segment_count(partition->log);
+        out->high_watermark = partition->high_watermark;
+        out->last_stable_offset = partition->high_watermark;
+    }
+}
+
+void fmq_partition_peek(fmq_partition *partition, fmq_partition_view *out) {
+    fmq_lock_take(&partition->engine->lock);
+    peek_locked(partition, out);
+    fmq_lock_give(&partition->engine->lock);
+}
+
+/* Take the lock and have the log open; the caller gives the lock back whatever is returned. */
+static int enter(fmq_partition *partition) {
+    fmq_lock_take(&partition->engine->lock);
+    return fmq_partition_open(partition);
+}
+
+static int leave(fmq_partition *partition, int rc) {
+    fmq_engine_wake(partition->engine);
+    fmq_lock_give(&partition->engine->lock);
+    return rc;
+}
+
+int fmq_partition_view_get(fmq_partition *partition, fmq_partition_view *out) {
+    int rc = enter(partition);
+    peek_locked(partition, out);
+    return leave(partition, rc);
+}
+
+/* Copy the slice that was found and give it back.  The file is read without the lock. */
+static int copy_slice(fmq_partition *partition, fmq_slice *slice, bool verify, uint8_t **out,
+                      size_t *out_size) {
+    fmq_engine *engine = partition->engine;
+    *out = NULL;
+    *out_size = 0;
+    if (slice->size == 0) {
+        return leave(partition, FMQ_OK);
+    }
+    uint8_t *data = fmq_alloc(engine->env, slice->size);
+    int rc = data == NULL ? -ENOMEM : fmq_segment_pin(slice->segment);
+    bool pinned = data != NULL && rc >= 0;
+    if (pinned) {
+        fmq_lock_give(&engine->lock);
+        rc = fmq_slice_read(slice, data, verify);
+        fmq_lock_take(&engine->lock);
+        fmq_segment_unpin(slice->segment);
+    }
+    fmq_segment_unref(slice->segment);
+    if (rc != FMQ_OK) {
+        fmq_free(engine->env, data);
+        return leave(partition, rc);
+    }
+    *out = data;
+    *out_size = slice->size;
+    return leave(partition, FMQ_OK);
+}
+
+int fmq_partition_read(fmq_partition *partition, int64_t offset, int64_t limit_offset,
+                       uint32_t max_bytes, bool min_one, uint8_t **out, size_t *out_size) {
+    int rc = enter(partition);
+    if (rc != FMQ_OK) {
+        return leave(partition, rc);
+    }
+    int64_t limit = limit_offset >= 0 ? limit_offset : partition->high_watermark;
+    fmq_slice slice = {0};
+    rc = fmq_log_read(partition->log, offset, limit, max_bytes, min_one, &slice);
+    if (rc != FMQ_OK) {
+        return leave(partition, rc);
+    }
+    return copy_slice(partition, &slice, true, out, out_size);
+}
+
+int fmq_partition_find_time(fmq_partition *partition, int64_t timestamp_ms, bool max, uint8_t **out,
+                            size_t *out_size) {
+    int rc = enter(partition);
+    if (rc != FMQ_OK) {
+        return leave(partition, rc);
+    }
+    int64_t limit = partition->high_watermark;
+    fmq_slice slice = {0};
+    rc = max ? fmq_log_find_max_timestamp(partition->log, limit, &slice)
+             : fmq_log_find_timestamp(partition->log, timestamp_ms, limit, &slice);
+    if (rc != FMQ_OK) {
+        return leave(partition, rc);
+    }
+    return copy_slice(partition, &slice, true, out, out_size);
+}
+
+int fmq_partition_epoch_end(fmq_partition *partition, int32_t epoch, int32_t *out_epoch,
+                            int64_t *out_offset) {
+    int rc = enter(partition);
+    if (rc == FMQ_OK) {
+        fmq_log_epoch_end(partition->log, epoch, out_epoch, out_offset);
+    }
+    return leave(partition, rc);
+}
+
+int fmq_partition_epoch_of(fmq_partition *partition, int64_t offset, int32_t *out_epoch) {
+    int rc = enter(partition);
+    if (rc == FMQ_OK) {
+        *out_epoch = fmq_log_epoch_of(partition->log, offset);
+    }
+    return leave(partition, rc);
+}
+
+int fmq_partition_producers(fmq_partition *partition, fmq_producer_view **out, int32_t *out_count) {
+    int rc = enter(partition);
+    *out = NULL;
+    *out_count = 0;
+    if (rc == FMQ_OK) {
+        int32_t count = fmq_log_producers(partition->log, NULL, 0);
+        *out = fmq_alloc(partition->engine->env, (size_t)(count + 1) * sizeof **out);
+        rc = *out == NULL ? -ENOMEM : FMQ_OK;
+        *out_count = *out == NULL ? 0 : fmq_log_producers(partition->log, *out, count);
+    }
+    return leave(partition, rc);
+}
+
+/* ---- upkeep ---------------------------------------------------------------------------------*/
+
+int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64_t *out_start) {
+    int rc = enter(partition);
+    if (rc == FMQ_OK) {
+        offset = offset == -1 ? partition->high_watermark : offset;
+        bool inside = offset >= 0 && offset <= partition->high_watermark;
+        rc = inside ? FMQ_OK : FMQ_ERR_OFFSET_OUT_OF_RANGE;
+    }
+    if (rc == FMQ_OK && offset > fmq_log_start(partition->log)) {
+        rc = note_failure(partition, fmq_log_advance_start(partition->log, offset));
+    }
+    *out_start = rc == FMQ_OK ? fmq_log_start(partition->log) : -1;
+    return leave(partition, rc);
+}
+
+/* An idle, unopened log has nothing to roll, expire or delete until somebody opens it; retention
+ * opens it because its segments may have grown old. */
+int fmq_partition_apply_retention(fmq_partition *partition, int64_t now_ms) {
+    int rc = enter(partition);
+    if (rc == FMQ_OK) {
+        rc = fmq_log_apply_retention(partition->log, partition->high_watermark, now_ms);
+        note_failure(partition, rc);
+    }
+    return leave(partition, rc);
+}
+
+int fmq_partition_roll_if_due(fmq_partition *partition, int64_t now_ms) {
+    fmq_lock_take(&partition->engine->lock);
+    int rc = FMQ_OK;
+    if (partition->log != NULL) {
+        rc = note_failure(partition, fmq_log_roll_if_due(partition->log, now_ms));
+    }
+    return leave(partition, rc);
+}
+
+int fmq_partition_expire_producers(fmq_partition *partition, int64_t now_ms) {
+    fmq_lock_take(&partition->engine->lock);
+    int rc = partition->log ? fmq_log_expire_producers(partition->log, now_ms) : FMQ_OK;
+    return leave(partition, rc);
+}
+
+int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point) {
+    fmq_lock_take(&partition->engine->lock);
+    int rc = FMQ_OK;
+    if (partition->log != NULL) {
+        fmq_sync_wait_idle(partition);
+        int64_t end = fmq_log_end(partition->log);
+        rc = note_failure(partition, fmq_log_flush(partition->log));
+        if (rc == FMQ_OK) {
+            partition->recovery_point = end;
+            fmq_partition_advance(partition, partition->end_bytes);
+        }
+    }
+    *out_recovery_point = partition->recovery_point;
+    return leave(partition, rc);
+}
+
+/* No append, sync or open can follow; waiters have been answered. */
+static void shut_locked(fmq_partition *partition) {
+    resign_locked(partition);
+    partition->closed = true;
+    fmq_sync_wait_idle(partition);
+    fmq_list_remove(&partition->dirty_link);
+}
+
+int fmq_partition_close(fmq_partition *partition, bool clean) {
+    fmq_lock_take(&partition->engine->lock);
+    shut_locked(partition);
+    int rc = FMQ_OK;
+    if (partition->log != NULL) {
+        if (clean) {
+            partition->log_start = fmq_log_start(partition->log);
+            partition->recovery_point = fmq_log_end(partition->log);
+        }
+        rc = fmq_log_close(partition->log, clean);
+        partition->log = NULL;
+    }
+    return leave(partition, rc);
+}
+
+int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
+    fmq_engine *engine = partition->engine;
+    fmq_engine_remove_partition(engine, partition);
+    fmq_lock_take(&engine->lock);
+    shut_locked(partition);
+    int rc;
+    if (partition->log != NULL) {
+        rc = fmq_log_delete(partition->log, renamed_path);
+        partition->log = NULL;
+    } else {
+        rc = engine->env->rename(engine->env->ctx, partition->path, renamed_path);
+    }
+    return leave(partition, rc);
+}
