@@ -367,6 +367,6 @@ def test_records_survive_a_restart_clean_or_not(tmp_path: Path) -> None:
         client = harness.client()
         part = only(client.call(12, fetch((0, 0))))
         assert bytes(part.records) == b"".join(as_stored(d, i, 3) for i, d in enumerate(data))
-        again = only(client.call(9, produce((0, data[48]))))
-        assert (again.error_code, again.base_offset) == (0, 48)
+        again = only(client.call(9, produce((0, data[49]))))
+        assert (again.error_code, again.base_offset) == (0, 49)
         harness.close()
