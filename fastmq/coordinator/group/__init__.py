@@ -8,7 +8,7 @@ Inside, each file is one purpose:
   SyncGroup, of Heartbeat and LeaveGroup and of sessions that end;
 * `offsets`, `offset_requests`: committed offsets, their expiry, OffsetCommit, Fetch and Delete;
 * `admin`: DescribeGroups, ListGroups;
-* `records`, `schemas`: the records of the log, in Kafka's formats;
+* `records`: the records of the log, in Kafka's formats;
 * `answers`: answers that refuse, and translations between versions of answers;
 * `step`: what a rule gets to work with.
 

@@ -29,8 +29,8 @@ from enum import Enum
 from fastmq.coordinator.effects import Call
 from fastmq.coordinator.group.consumer_protocol import PROTOCOL_TYPE, subscribed_topics
 from fastmq.coordinator.group.member import Member, Protocols
-from fastmq.coordinator.group.schemas import GroupMetadataMember, GroupMetadataValue
 from fastmq.errors import ErrorCode
+from fastmq.protocol.records import GroupMetadataMember, GroupMetadataValue
 
 __all__ = ["ClassicGroup", "GroupState"]
 

@@ -3,10 +3,12 @@
 Members of groups with the protocol type "consumer" send their subscription as an opaque blob; the
 coordinator reads only the list of topics from it, to know which offsets are still in use. The
 blob comes from a client and is not trusted: every length is checked before it is used, and
-anything odd makes the subscription unreadable, never an exception.
+anything odd makes the subscription unreadable, never an exception. What follows the topics is not
+looked at, unlike in `fastmq.protocol.consumer_protocol`: clients exist that write a newer version
+without its fields.
 
 Source: ConsumerProtocolSubscription v0-3: version int16, topics array of string (int32 count,
-int16 lengths), user data and newer fields, which are not looked at.
+int16 lengths), user data and newer fields.
 """
 
 from struct import Struct

@@ -26,7 +26,6 @@ from fastmq.coordinator.group.limits import OFFSETS_PER_GROUP_MAX
 from fastmq.coordinator.group.offsets import GroupOffsets
 from fastmq.coordinator.group.rebalance import touch_session
 from fastmq.coordinator.group.records import offset_record, offset_tombstone
-from fastmq.coordinator.group.schemas import OffsetCommitValue
 from fastmq.coordinator.group.step import Step
 from fastmq.errors import ErrorCode
 from fastmq.protocol.messages.offset_commit import (
@@ -48,6 +47,7 @@ from fastmq.protocol.messages.offset_fetch import (
     OffsetFetchGroupResponse,
     OffsetFetchGroupTopicResponse,
 )
+from fastmq.protocol.records import OffsetCommitValue
 
 __all__ = ["check_commit", "commit_offsets", "delete_offsets", "fetch_offsets"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from fastmq.coordinator.group.classic import ClassicGroup, GroupState
 from fastmq.coordinator.group.consumer_protocol import PROTOCOL_TYPE
-from fastmq.coordinator.group.schemas import OffsetCommitValue
+from fastmq.protocol.records import OffsetCommitValue
 
 __all__ = ["GroupOffsets", "expired_offsets"]
 

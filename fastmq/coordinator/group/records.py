@@ -16,14 +16,14 @@ from struct import Struct
 from typing import NamedTuple
 
 from fastmq.coordinator.effects import Record
-from fastmq.coordinator.group.schemas import (
+from fastmq.errors import ProtocolError
+from fastmq.protocol import decode, encode
+from fastmq.protocol.records import (
     GroupMetadataKey,
     GroupMetadataValue,
     OffsetCommitKey,
     OffsetCommitValue,
 )
-from fastmq.errors import ProtocolError
-from fastmq.protocol import decode, encode
 
 __all__ = [
     "GroupKey",
