@@ -1,0 +1,72 @@
+// @platformatic/kafka.
+
+import { Consumer, Producer, stringSerializers } from '@platformatic/kafka'
+import { batches, output, run } from './jobs.mjs'
+
+const COMMIT_EVERY = 1000
+const COMMIT_MS = 200
+
+async function produce (job) {
+  const producer = new Producer({
+    clientId: 'interop',
+    bootstrapBrokers: [job.bootstrap],
+    serializers: stringSerializers,
+    acks: job.acks === 'all' ? -1 : Number(job.acks),
+    idempotent: job.idempotent,
+    compression: job.codec
+  })
+  for (const batch of batches(job, 1000)) {
+    await producer.send({ messages: batch.map(record => ({ topic: job.topic, ...record })) })
+  }
+  await producer.close()
+}
+
+async function consume (job) {
+  const consumer = new Consumer({
+    clientId: 'interop',
+    bootstrapBrokers: [job.bootstrap],
+    groupId: job.group
+  })
+  consumer.on('consumer:group:join', () => output.assigned())
+  const stream = await consumer.consume({
+    topics: [job.topic],
+    autocommit: false,
+    mode: 'committed',
+    fallbackMode: 'earliest',
+    sessionTimeout: 10000,
+    heartbeatInterval: 1000,
+    maxWaitTime: 200
+  })
+
+  let processed = new Map()
+  let count = 0
+  let commits = Promise.resolve()
+  function commit () {
+    output.flush()
+    const offsets = [...processed].map(([partition, offset]) => {
+      return { topic: job.topic, partition, offset: offset + 1n, leaderEpoch: -1 }
+    })
+    processed = new Map()
+    count = 0
+    if (offsets.length) {
+      // A commit that a rebalance overtakes is refused, and the records come again.
+      commits = commits.then(() => consumer.commit({ offsets })).catch(() => output.assigned())
+    }
+    return commits
+  }
+
+  const timer = setInterval(commit, COMMIT_MS)
+  process.on('SIGTERM', async () => {
+    clearInterval(timer)
+    await commit()
+    await consumer.close(true)
+    process.exit(0)
+  })
+  stream.on('data', message => {
+    output.record(message.partition, message.offset, message.value)
+    processed.set(message.partition, message.offset)
+    if (++count >= COMMIT_EVERY) commit()
+  })
+}
+
+await run(produce, consume)

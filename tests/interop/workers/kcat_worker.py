@@ -1,0 +1,39 @@
+"""kcat: the command line tool, fed and read through pipes."""
+
+import signal
+import subprocess
+from typing import Any
+
+from jobs import Output, Stop, records, run
+
+
+def produce(job: dict[str, Any]) -> None:
+    command = ["kcat", "-P", "-b", job["bootstrap"], "-t", job["topic"], "-K", "\t", "-z"]
+    command += [job["codec"], "-X", f"acks={job['acks']}"]
+    command += ["-X", f"enable.idempotence={str(job['idempotent']).lower()}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as kcat:
+        assert kcat.stdin is not None
+        for key, value in records(job):
+            kcat.stdin.write(key + b"\t" + value + b"\n")
+    assert kcat.returncode == 0, kcat.returncode
+
+
+def consume(job: dict[str, Any], stop: Stop, output: Output) -> None:
+    command = ["kcat", "-b", job["bootstrap"], "-G", job["group"], "-u", "-f", "%p %o %s\n"]
+    command += ["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000"]
+    command.append(job["topic"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kcat:
+        assert kcat.stdout is not None
+        # One assignment line for the whole life: kcat says on stderr what it is assigned, but not
+        # in step with its records.
+        output.assigned()
+        signal.signal(signal.SIGTERM, lambda *_: kcat.terminate())
+        if stop.asked:
+            kcat.terminate()
+        for line in kcat.stdout:
+            partition, offset, value = line.rstrip(b"\n").split(b" ", 2)
+            output.record(int(partition), int(offset), value)
+            output.flush()
+
+
+run(produce, consume)

@@ -1,0 +1,1 @@
+"""Promises of reliability and safety, tested from outside on a broker process."""
