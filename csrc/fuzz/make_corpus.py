@@ -63,6 +63,59 @@ THREE = b"".join(record(i, b"key", b"v" * 40, (), i) for i in range(3))
 NULLS = record(0, None, None) + record(1, b"", b"", ((b"", b""),), -1)
 MARKER = record(0, struct.pack(">hh", 0, 1), struct.pack(">hi", 0, 7))
 
+
+def header(api_key: int, version: int) -> bytes:
+    """A request header; flexible ones get their tags from the caller."""
+    return struct.pack(">hhih", api_key, version, 42, 1) + b"c"
+
+
+def compact(data: bytes) -> bytes:
+    """Bytes or a string with a compact length (all here are shorter than 16 KiB)."""
+    size = len(data) + 1
+    length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+    return length + data
+
+
+TOPIC_ID = bytes(range(1, 17))
+
+
+def produce(version: int, data: bytes, acks: int = -1) -> bytes:
+    """A Produce request of one batch to partition 0 of topic "t"."""
+    if version < 9:
+        body = struct.pack(">hhii", -1, acks, 1000, 1) + b"\0\x01t"
+        return header(0, version) + body + struct.pack(">iii", 1, 0, len(data)) + data
+    topic = TOPIC_ID if version >= 13 else compact(b"t")
+    body = b"\0\0" + struct.pack(">hi", acks, 1000) + b"\x02" + topic + b"\x02"
+    return header(0, version) + body + struct.pack(">i", 0) + compact(data) + b"\0\0\0"
+
+
+def fetch(version: int, offset: int, max_wait: int = 0, min_bytes: int = 1) -> bytes:
+    """A Fetch request for both partitions of topic "t"."""
+    flexible = version >= 12
+    out = header(1, version) + (b"\0" if flexible else b"")
+    out += struct.pack(">i", -1) if version < 15 else b""
+    out += struct.pack(">iiib", max_wait, min_bytes, 1 << 20, 1)
+    out += struct.pack(">ii", 0, -1) if version >= 7 else b""
+    name = TOPIC_ID if version >= 13 else compact(b"t") if flexible else b"\0\x01t"
+    out += b"\x02" + name + b"\x03" if flexible else struct.pack(">i", 1) + name
+    out += b"" if flexible else struct.pack(">i", 2)
+    for index in range(2):
+        out += struct.pack(">i", index) + (struct.pack(">i", -1) if version >= 9 else b"")
+        out += struct.pack(">q", offset) + (struct.pack(">i", -1) if flexible else b"")
+        out += struct.pack(">q", -1) if version >= 5 else b""
+        out += struct.pack(">i", 1 << 20) + (b"\0" if flexible else b"")
+    if flexible:
+        return out + b"\0" + b"\x01" + b"\x01" + b"\0"
+    return (
+        out + (struct.pack(">i", 0) if version >= 7 else b"") + (b"\0\0" if version >= 11 else b"")
+    )
+
+
+def stream(*frames: bytes, chunk: int = 255) -> bytes:
+    """What the engine's target takes: how to cut the stream, and the stream."""
+    return bytes([chunk]) + b"".join(struct.pack(">i", len(frame)) + frame for frame in frames)
+
+
 INPUTS = {
     "fuzz_varint": {
         "zero": b"\0",
@@ -87,6 +140,18 @@ INPUTS = {
         "marker": batch(MARKER, 1, 0x30, (4000, 1, -1)),
         "zstd": batch(bytes.fromhex("28b52ffd2000010000"), 3, 4),
         "empty": batch(b"", 0),
+    },
+    "fuzz_engine": {
+        "produce_3": stream(produce(3, batch(ONE, 1)), produce(3, batch(THREE, 3))),
+        "produce_9": stream(produce(9, batch(THREE, 3)), chunk=3),
+        "produce_13": stream(produce(13, batch(ONE, 1)), chunk=40),
+        "produce_acks_0": stream(produce(9, batch(ONE, 1), acks=0)),
+        "duplicate": stream(*[produce(9, batch(ONE, 1, 0, (7, 0, 0)))] * 2),
+        "fetch_4": stream(fetch(4, 0)),
+        "fetch_12": stream(produce(9, batch(ONE, 1)), fetch(12, 0), fetch(12, 1)),
+        "fetch_17": stream(fetch(17, 0), fetch(17, 0), chunk=2),
+        "waiting": stream(fetch(12, 2**40), fetch(12, 0, max_wait=60_000, min_bytes=1 << 30)),
+        "python": stream(header(3, 9) + b"\0\0\0", produce(9, batch(ONE, 1)), fetch(11, 0)),
     },
 }
 
