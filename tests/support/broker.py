@@ -42,7 +42,7 @@ class Broker:
         overrides: configuration, as `--override key=value`.
         dev: pass `--dev` (no fsync, no rebalance delay).
         args: further arguments of `fastmq serve`.
-        data_dir: the data directory, when not `root/data`.
+        data_dir: the data directory, when not `root/data`; several with commas.
         port: 0 for a free one.
         wrap: a command put before the broker's own, such as ("taskset", "-c", "0").
         env: added to the environment.
@@ -55,7 +55,7 @@ class Broker:
         overrides: Mapping[str, object] | None = None,
         dev: bool = True,
         args: Sequence[str] = (),
-        data_dir: Path | None = None,
+        data_dir: Path | str | None = None,
         port: int = 0,
         wrap: Sequence[str] = (),
         env: Mapping[str, str] | None = None,

@@ -1,0 +1,171 @@
+"""Disks that lose power, get full or hang, under a real broker. The mounts need root.
+
+R5: what was acknowledged under `fastmq.flush=ack` survives a power cut.
+R12: on a full disk produce is refused with a retriable error, reads go on, and room heals it.
+R13: one hanging directory does not stop the others.
+"""
+
+import random
+import time
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from support.broker import Broker
+from support.mounts import LoopFS, TmpFS, cannot_mount
+from support.records import Acks, NumberedProducer, create_topic, read_all
+
+pytestmark = [
+    pytest.mark.reliability,
+    pytest.mark.skipif(cannot_mount() is not None, reason=str(cannot_mount())),
+]
+
+TOPIC = "disk"
+PARTITIONS = 3
+
+
+PLAIN = {"enable.idempotence": False, "delivery.timeout.ms": 1500}
+ROUND = 1_000_000  # numbers of one round begin at a multiple of it
+
+
+def broker_on(root, data_dir, *, floor_bytes=0):
+    """A broker with its data on a disk of ours, and few partitions of its own."""
+    return Broker(
+        root / "broker",
+        data_dir=data_dir,
+        dev=False,
+        overrides={
+            "offsets.topic.num.partitions": 1,
+            "fastmq.free.space.floor.bytes": floor_bytes,
+            "fastmq.free.space.check.interval.ms": 100,
+        },
+    )
+
+
+def cut_once(broker: Broker, disk: LoopFS, acks: Acks, number: int, moment_s: float) -> None:
+    """Produce at full rate, cut the power at a moment, come back, and find what was promised."""
+    producer = NumberedProducer(broker, TOPIC, PARTITIONS, acks, **PLAIN)
+    producer.number = number
+    end = time.monotonic() + moment_s
+    while time.monotonic() < end:
+        producer.send(200)
+        producer.poll(0)
+    disk.cut_power()
+    producer.flush(0.2)
+    broker.kill()
+    disk.remount()
+    broker.start()
+    producer.flush(5)
+    found = read_all(broker, TOPIC, PARTITIONS)
+    lost = acks.lost(found)
+    assert not lost, f"{len(lost)} of {acks.count} acknowledged records lost: {lost[:5]}"
+    for partition, rows in found.items():
+        assert [o for o, _ in rows] == list(range(len(rows))), f"partition {partition}: a hole"
+
+
+def power_cuts(tmp_path, cuts: int, seed: int) -> None:
+    rng = random.Random(seed)
+    acks = Acks()
+    with LoopFS(tmp_path, 512) as disk, broker_on(tmp_path, disk.path / "data") as broker:
+        create_topic(broker, TOPIC, PARTITIONS)
+        for cut in range(cuts):
+            cut_once(broker, disk, acks, cut * ROUND, rng.uniform(0.05, 0.6))
+    print(f"\npower cuts: {cuts}, seed {seed}, {acks.count:,} acknowledged, 0 lost")
+    assert acks.count > 0
+
+
+@pytest.mark.timeout(120)
+def test_a_power_cut_loses_nothing_acknowledged(tmp_path):
+    power_cuts(tmp_path, cuts=3, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_20_power_cuts_lose_nothing_acknowledged(tmp_path):
+    power_cuts(tmp_path, cuts=20, seed=time.time_ns() % 100_000)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("floor_bytes", [0, 8 << 20], ids=["no-floor", "floor"])
+def test_a_full_disk_refuses_produce_serves_fetch_and_heals(tmp_path, floor_bytes):
+    acks = Acks()
+    with (
+        TmpFS(tmp_path, 64) as disk,
+        broker_on(tmp_path, disk.path / "data", floor_bytes=floor_bytes) as broker,
+    ):
+        create_topic(broker, TOPIC, PARTITIONS)
+        for number in range(3):
+            fill_and_heal(broker, disk, acks, number * ROUND)
+        assert not acks.lost(read_all(broker, TOPIC, PARTITIONS))
+        broker.stop()
+        broker.start()
+        assert not acks.lost(read_all(broker, TOPIC, PARTITIONS))
+
+
+def fill_and_heal(broker: Broker, disk: TmpFS, acks: Acks, number: int) -> None:
+    """Fill the disk under a producer, look at what still works, and make room again."""
+    producer = NumberedProducer(broker, TOPIC, PARTITIONS, acks, **PLAIN)
+    producer.number = number
+    producer.send(300)
+    assert producer.flush(10) == 0
+    accepted, refused = acks.count, len(acks.errors)
+
+    filler = disk.path / "filler"
+    fill(filler)
+    time.sleep(0.5)  # the floor is checked every 100 ms
+    producer.send(50)
+    producer.flush(10)
+    assert len(acks.errors) > refused, "a full disk took everything"
+    assert all(error.retriable() or error.code() < 0 for error in acks.errors)
+    assert not acks.lost(read_all(broker, TOPIC, PARTITIONS))
+    AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
+
+    filler.unlink()
+    deadline = time.monotonic() + 20
+    while acks.count <= accepted and time.monotonic() < deadline:
+        producer.send(10)
+        producer.flush(3)
+    assert acks.count > accepted, "there is room again and produce goes on failing"
+
+
+def fill(path) -> None:
+    """Take all the room there is."""
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(1 << 16))
+
+
+@pytest.mark.timeout(120)
+def test_one_hanging_directory_does_not_stop_the_others(tmp_path):
+    good = tmp_path / "good"
+    good.mkdir()
+    with LoopFS(tmp_path, 128) as disk:
+        with broker_on(tmp_path, f"{good},{disk.path / 'data'}") as broker:
+            create_topic(broker, TOPIC, 6)
+            on_good = sorted(int(p.name.rpartition("-")[2]) for p in good.glob(f"{TOPIC}-*"))
+            hanging = sorted(set(range(6)) - set(on_good))
+            assert on_good, "no partition on the good disk"
+            assert hanging, "no partition on the other disk"
+            with disk.frozen():
+                stuck = produce_one(broker, hanging[0], wait_s=1.0)
+                for _ in range(5):
+                    took = produce_one(broker, on_good[0], wait_s=10.0)
+                    assert took is not None, "the good directory waits for the hanging one"
+                AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
+            assert stuck is None, "acknowledged on a disk that takes nothing"
+            assert produce_one(broker, hanging[0], wait_s=20.0) is not None
+
+
+def produce_one(broker: Broker, partition: int, wait_s: float) -> float | None:
+    """Seconds until a record was acknowledged; None when that took longer than `wait_s`."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "log_level": 2})
+    began = time.monotonic()
+    failures = []
+    producer.produce(
+        TOPIC, b"0:x", partition=partition, on_delivery=lambda e, _m: e and failures.append(e)
+    )
+    left = producer.flush(wait_s)
+    took = time.monotonic() - began
+    producer.purge()
+    return took if left == 0 and not failures else None
