@@ -164,12 +164,13 @@ async def test_leased_keys_go_when_the_lease_is_not_prolonged(
         for _ in range(5):
             await trio.sleep(0.8)
             assert await store.keep_alive(lease)
+            prolonged = trio.current_time()
         assert await keys(store) == ["alive", "stays"]
         watch = store.watch("alive", revision + 1)
-        before = trio.current_time()
         (event,) = await anext(watch)
         assert event.value is None
-        assert trio.current_time() - before == pytest.approx(1.0, abs=0.2)
+        # The clock also jumps while a worker thread is busy, so only the least is certain.
+        assert trio.current_time() - prolonged >= 0.99
         nursery.cancel_scope.cancel()
     assert not await store.keep_alive(lease)
     with pytest.raises(MetastoreError):
