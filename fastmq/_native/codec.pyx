@@ -116,7 +116,7 @@ cdef enum:
     D_LIST = 1
     D_STRUCT = 2
 
-    # Elements of all arrays of one message. A frame of 100 MiB could otherwise name 50 million
+    # Elements of all arrays of one message, and unknown tags. A frame of 100 MiB could otherwise name 50 million
     # structs of two bytes, which as Python objects are several gigabytes.
     ELEMENTS_MAX = 4 << 20
 
@@ -519,6 +519,13 @@ cdef object read_scalar(Reader *r, int kind, bint nullable):
     return PyLong_FromLongLong(<int64_t>(bits >> 1) ^ -<int64_t>(bits & 1))
 
 
+cdef int spend(Reader *r, Py_ssize_t count) except -1:
+    r.elements += count
+    if r.elements > ELEMENTS_MAX:
+        return refuse(r, "message has too many elements")
+    return 0
+
+
 cdef object read_array(Reader *r, Op *op):
     cdef Py_ssize_t count = read_length(r, 4)
     cdef Py_ssize_t element_min, i
@@ -534,9 +541,7 @@ cdef object read_array(Reader *r, Op *op):
         element_min = scalar_size(op.element, r.flexible)
     if count > (r.end - r.pos) // max(element_min, 1):
         refuse(r, "array is longer than the message")
-    r.elements += count
-    if r.elements > ELEMENTS_MAX:
-        refuse(r, "message has too many elements")
+    spend(r, count)
     result = PyList_New(count)
     for i in range(count):
         if op.element == K_STRUCT:
@@ -587,6 +592,7 @@ cdef int read_tags(Reader *r, Table table, object message) except -1:
                 return refuse(r, "tagged field is shorter than announced")
             r.end = outer_end
             continue
+        spend(r, 1)
         if unknown is None:
             unknown = {}
         unknown[tag] = PyBytes_FromStringAndSize(<const char *>r.pos, <Py_ssize_t>size)
@@ -902,8 +908,8 @@ cdef object slot_value(object message, Op *op):
 cdef bint tag_is_sent(object message, Op *op) except -1:
     """Whether a tagged field differs from what the peer assumes when it is left out."""
     value = slot_value(message, op)
-    if value is None and not op.nullable:
-        return False
+    if op.kind == K_STRUCT and not op.nullable:
+        return value is not None and value != (<Table>op.table).cls()
     return not is_default(value, op.how, <object>op.default)
 
 

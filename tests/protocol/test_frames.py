@@ -19,7 +19,7 @@ from fastmq.protocol.messages.api_versions import (
     ApiVersionsResponse,
     SupportedFeature,
 )
-from fastmq.protocol.messages.fetch import FetchPartitionData
+from fastmq.protocol.messages.fetch import FetchPartitionData, FetchReplicaState, FetchRequest
 from fastmq.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from fastmq.protocol.messages.metadata import (
     MetadataBroker,
@@ -207,6 +207,15 @@ def test_unknown_tags_survive_between_known_ones() -> None:
     decoded, end = decode(ApiVersionsResponse, 4, encoded)
     assert (decoded, end) == (response, len(encoded))
     assert decoded.unknown_tags == {9: b"later", 2**32 - 1: b""}
+
+
+def test_tagged_struct_of_defaults_is_not_sent() -> None:
+    state = FetchReplicaState()
+    assert encode(FetchRequest(replica_state=state), 15) == encode(FetchRequest(), 15)
+    state.replica_id = 0
+    assert (
+        len(encode(FetchRequest(replica_state=state), 15)) == len(encode(FetchRequest(), 15)) + 15
+    )
 
 
 def test_tag_that_is_known_and_unknown_at_once_is_refused() -> None:

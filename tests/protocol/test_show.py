@@ -34,7 +34,7 @@ def test_every_version_of_every_api_can_be_shown() -> None:
 
 
 def test_wrong_names_and_versions_are_answered_helpfully() -> None:
-    with pytest.raises(ValueError, match="did you mean Metadata?"):
+    with pytest.raises(ValueError, match=r"did you mean Metadata\?"):
         show("Metdata", 1)
     with pytest.raises(ValueError, match="protocol list"):
         show("zzz", None)

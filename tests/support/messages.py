@@ -1,0 +1,86 @@
+"""Random messages, driven by the declarations of their classes."""
+
+import random
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from fastmq._native import codec
+from fastmq.protocol._message import Field, Message, version_range
+from fastmq.protocol.api import APIS, request_class, response_class
+
+_RANGES = {
+    codec.INT8: (-(2**7), 2**7 - 1),
+    codec.INT16: (-(2**15), 2**15 - 1),
+    codec.INT32: (-(2**31), 2**31 - 1),
+    codec.INT64: (-(2**63), 2**63 - 1),
+    codec.UINT16: (0, 2**16 - 1),
+    codec.UINT32: (0, 2**32 - 1),
+    codec.VARINT: (-(2**31), 2**31 - 1),
+    codec.VARLONG: (-(2**63), 2**63 - 1),
+}
+_TEXTS = ("", "a", "topic-1", "grüße", "日本", "x" * 130, "\0", "\U0001f600")
+# int64 fields that other libraries turn into times, which cannot hold every number.
+_TIMES = ("time_ms", "timestamp", "timestamp_ms", "time_period_ms", "period_ms", "time")
+
+
+def message_classes() -> Iterator[tuple[type[Message], int]]:
+    """Every request and response in every version."""
+    for key, api in sorted(APIS.items()):
+        for version in range(api.min_version, api.max_version + 1):
+            yield request_class(key), version
+            yield response_class(key), version
+
+
+def present(field: Field, version: int) -> bool:
+    """Whether a version has a field."""
+    first, last = version_range(field.versions)
+    return first <= version <= last
+
+
+def random_message(cls: type[Message], version: int, rng: random.Random) -> Message:
+    """A message with random values in the fields that the version has."""
+    values: dict[str, Any] = {
+        field.name: _value(field, version, rng)
+        for field in cls.__fields__
+        # A field in five keeps its default, tagged ones more often.
+        if present(field, version) and rng.random() < (0.8 if field.tag is None else 0.6)
+    }
+    for field in cls.__fields__:
+        # A tagged struct of defaults is not sent, and so comes back as None.
+        if field.tag is not None and field.struct and values.get(field.name) == field.struct():
+            del values[field.name]
+    return cls(**values)
+
+
+def _value(field: Field, version: int, rng: random.Random) -> object:
+    first, last = version_range(field.nullable)
+    if first <= version <= last and rng.random() < 0.2:
+        return None
+    if field.kind == codec.ARRAY:
+        count = rng.choice((0, 1, 1, 2, 3))
+        return [_element(field, field.element, version, rng) for _ in range(count)]
+    return _element(field, field.kind, version, rng)
+
+
+def _element(field: Field, kind: int, version: int, rng: random.Random) -> object:
+    if kind == codec.STRUCT:
+        assert field.struct is not None
+        return random_message(field.struct, version, rng)
+    if kind == codec.BOOL:
+        return rng.random() < 0.5
+    if kind == codec.UUID:
+        return rng.choice((bytes(16), rng.randbytes(16)))
+    if kind == codec.STRING:
+        return rng.choice(_TEXTS)
+    if kind in (codec.BYTES, codec.RECORDS):
+        return rng.randbytes(rng.choice((0, 1, 20, 200)))
+    if kind == codec.FLOAT64:
+        number: float = struct.unpack(">d", b"\x40" + rng.randbytes(7))[0]
+        return number
+    if field.name.endswith("error_code"):
+        return rng.randint(-1, 129)
+    if kind == codec.INT64 and field.name.endswith(_TIMES):
+        return rng.randint(0, 4_000_000_000_000)
+    low, high = _RANGES[kind]
+    return rng.choice((0, 1, low, high, rng.randint(low, high)))
