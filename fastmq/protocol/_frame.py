@@ -11,7 +11,7 @@ Source: protocol guide, headers; KIP-482, KIP-511.
 import struct
 from typing import NamedTuple
 
-from fastmq._native import codec
+from fastmq._native import decoder, encoder
 from fastmq.errors import ProtocolError
 from fastmq.protocol._message import Buffer, Message, table
 from fastmq.protocol.api import APIS, ApiKey, request_class, response_class
@@ -71,10 +71,10 @@ def decode_request_header(frame: Buffer) -> RequestHeader:
 
 
 def _skip_tags(frame: Buffer, offset: int) -> int:
-    count, offset = codec.decode_uvarint(frame, offset)
+    count, offset = decoder.decode_uvarint(frame, offset)
     for _ in range(count):
-        _, offset = codec.decode_uvarint(frame, offset)
-        size, offset = codec.decode_uvarint(frame, offset)
+        _, offset = decoder.decode_uvarint(frame, offset)
+        size, offset = decoder.decode_uvarint(frame, offset)
         offset += size
         if offset > len(frame):
             raise ProtocolError("tagged field of the header is longer than the frame")
@@ -92,7 +92,7 @@ def decode_request(frame: Buffer) -> tuple[RequestHeader, Message]:
     if api is None or not api.supports(header.version):
         raise ProtocolError(f"API {header.api_key} version {header.version} is not known")
     cls = request_class(header.api_key)
-    message, end = codec.decode(table(cls, header.version), frame, header.body_offset)
+    message, end = decoder.decode(table(cls, header.version), frame, header.body_offset)
     if end != len(frame):
         raise ProtocolError(f"{len(frame) - end} bytes follow the {api.name} request")
     assert isinstance(message, Message)
@@ -108,7 +108,7 @@ def encode_request(
     header = _REQUEST_HEADER.pack(message.API_KEY, version, correlation_id, length) + name
     if version >= message.FLEXIBLE_FROM:
         header += b"\0"
-    return codec.encode(table(type(message), version), message, header)
+    return encoder.encode(table(type(message), version), message, header)
 
 
 def encode_response(api_key: int, version: int, correlation_id: int, message: Message) -> bytes:
@@ -122,7 +122,7 @@ def encode_response(api_key: int, version: int, correlation_id: int, message: Me
     header = _CORRELATION_ID.pack(correlation_id)
     if version >= message.FLEXIBLE_FROM and api_key != ApiKey.API_VERSIONS:
         header += b"\0"
-    return codec.encode(table(type(message), version), message, header)
+    return encoder.encode(table(type(message), version), message, header)
 
 
 def decode_response(api_key: int, version: int, frame: Buffer) -> tuple[int, Message]:
@@ -137,7 +137,7 @@ def decode_response(api_key: int, version: int, frame: Buffer) -> tuple[int, Mes
     offset = _CORRELATION_ID.size
     if APIS[api_key].flexible(version) and api_key != ApiKey.API_VERSIONS:
         offset = _skip_tags(frame, offset)
-    message, end = codec.decode(table(response_class(api_key), version), frame, offset)
+    message, end = decoder.decode(table(response_class(api_key), version), frame, offset)
     if end != len(frame):
         raise ProtocolError(f"{len(frame) - end} bytes follow the response")
     assert isinstance(message, Message)

@@ -3,7 +3,7 @@
 A class body names its fields with the functions below (`int32`, `string`, `array`, ...). The
 metaclass takes these declarations out, makes the fields slots and keeps the declarations in
 `__fields__`; nothing is parsed or compiled until a version of the class is first used, which makes
-the import of a schema cheap. `table` then builds what `fastmq._native.codec` interprets and keeps
+the import of a schema cheap. `table` then builds what `fastmq._native.schema` interprets and keeps
 it per class and version.
 
 To a type checker a declaration is a default value of the field's Python type: that is why the
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
 
-from fastmq._native import codec
+from fastmq._native import decoder, encoder, schema
 from fastmq.protocol.api import APIS, NEVER
 
 __all__ = [
@@ -118,7 +118,7 @@ def boolean(
     versions: str, *, default: bool = False, tag: int | None = None, ignorable: bool = False
 ) -> bool:
     """Declare a bool."""
-    field: Any = Field(codec.BOOL, versions, default=default, tag=tag, ignorable=ignorable)
+    field: Any = Field(schema.BOOL, versions, default=default, tag=tag, ignorable=ignorable)
     return cast("bool", field)
 
 
@@ -132,21 +132,21 @@ def _integer(kind: int) -> Callable[..., int]:
     return declare
 
 
-int8 = _integer(codec.INT8)
-int16 = _integer(codec.INT16)
-int32 = _integer(codec.INT32)
-int64 = _integer(codec.INT64)
-uint16 = _integer(codec.UINT16)
-uint32 = _integer(codec.UINT32)
-varint = _integer(codec.VARINT)
-varlong = _integer(codec.VARLONG)
+int8 = _integer(schema.INT8)
+int16 = _integer(schema.INT16)
+int32 = _integer(schema.INT32)
+int64 = _integer(schema.INT64)
+uint16 = _integer(schema.UINT16)
+uint32 = _integer(schema.UINT32)
+varint = _integer(schema.VARINT)
+varlong = _integer(schema.VARLONG)
 
 
 def float64(
     versions: str, *, default: float = 0.0, tag: int | None = None, ignorable: bool = False
 ) -> float:
     """Declare a float of 64 bits."""
-    field: Any = Field(codec.FLOAT64, versions, default=default, tag=tag, ignorable=ignorable)
+    field: Any = Field(schema.FLOAT64, versions, default=default, tag=tag, ignorable=ignorable)
     return cast("float", field)
 
 
@@ -158,7 +158,7 @@ def uuid(
     ignorable: bool = False,
 ) -> bytes:
     """Declare a UUID, which is 16 bytes; all zero means none."""
-    field: Any = Field(codec.UUID, versions, default=default, tag=tag, ignorable=ignorable)
+    field: Any = Field(schema.UUID, versions, default=default, tag=tag, ignorable=ignorable)
     return cast("bytes", field)
 
 
@@ -172,7 +172,7 @@ def string(
 ) -> str:
     """Declare a string, null allowed in the versions `nullable`."""
     field: Any = Field(
-        codec.STRING, versions, default=default, nullable=nullable, tag=tag, ignorable=ignorable
+        schema.STRING, versions, default=default, nullable=nullable, tag=tag, ignorable=ignorable
     )
     return cast("str", field)
 
@@ -187,7 +187,7 @@ def raw(
 ) -> bytes:
     """Declare bytes; any buffer may be encoded."""
     field: Any = Field(
-        codec.BYTES, versions, default=default, nullable=nullable, tag=tag, ignorable=ignorable
+        schema.BYTES, versions, default=default, nullable=nullable, tag=tag, ignorable=ignorable
     )
     return cast("bytes", field)
 
@@ -195,23 +195,23 @@ def raw(
 def records(versions: str, *, nullable: str = "", ignorable: bool = False) -> Buffer:
     """Declare record batches: decoded to a memoryview of the input, encoded from any buffer."""
     field: Any = Field(
-        codec.RECORDS, versions, default=None, nullable=nullable, ignorable=ignorable
+        schema.RECORDS, versions, default=None, nullable=nullable, ignorable=ignorable
     )
     return cast("Buffer", field)
 
 
 _SCALARS: dict[object, int] = {
-    boolean: codec.BOOL,
-    int8: codec.INT8,
-    int16: codec.INT16,
-    int32: codec.INT32,
-    int64: codec.INT64,
-    uint16: codec.UINT16,
-    uint32: codec.UINT32,
-    float64: codec.FLOAT64,
-    uuid: codec.UUID,
-    string: codec.STRING,
-    raw: codec.BYTES,
+    boolean: schema.BOOL,
+    int8: schema.INT8,
+    int16: schema.INT16,
+    int32: schema.INT32,
+    int64: schema.INT64,
+    uint16: schema.UINT16,
+    uint32: schema.UINT32,
+    float64: schema.FLOAT64,
+    uuid: schema.UUID,
+    string: schema.STRING,
+    raw: schema.BYTES,
 }
 
 
@@ -228,9 +228,9 @@ def array(
 
     `default` is () for a new empty list, or None.
     """
-    kind = _SCALARS.get(element, codec.STRUCT)
+    kind = _SCALARS.get(element, schema.STRUCT)
     field: Any = Field(
-        codec.ARRAY,
+        schema.ARRAY,
         versions,
         default=default,
         nullable=nullable,
@@ -238,7 +238,7 @@ def array(
         ignorable=ignorable,
         how=_VALUE if default is None else _LIST,
         element=kind,
-        struct=cast("type[Message]", element) if kind == codec.STRUCT else None,
+        struct=cast("type[Message]", element) if kind == schema.STRUCT else None,
     )
     return cast("list[T]", field)
 
@@ -258,7 +258,7 @@ def struct(
     """
     none = bool(nullable) or tag is not None
     field: Any = Field(
-        codec.STRUCT,
+        schema.STRUCT,
         versions,
         default=None if none else cls,
         nullable=nullable,
@@ -272,7 +272,7 @@ def struct(
 
 def _unknown() -> dict[int, bytes] | None:
     """Declare the slot of unknown tagged fields, which is in no table."""
-    field: Any = Field(codec.BYTES, "", default=None)
+    field: Any = Field(schema.BYTES, "", default=None)
     return cast("dict[int, bytes] | None", field)
 
 
@@ -298,7 +298,7 @@ class _MessageMeta(type):
         for field in fields:
             del namespace[field.name]
         namespace["__slots__"] = tuple(field.name for field in fields)
-        if bases[0] is codec.MessageBase:
+        if bases[0] is schema.MessageBase:
             return super().__new__(mcs, name, bases, namespace)
         namespace["__fields__"] = tuple(fields)
         namespace["_tables"] = {}
@@ -313,11 +313,11 @@ class _MessageMeta(type):
         cls = super().__new__(mcs, name, bases, namespace)
         layout = [(field.name, field.how, field.default) for field in fields]
         layout.append(("unknown_tags", _VALUE, None))
-        type.__setattr__(cls, "__layout__", codec.Layout(cls, layout))
+        type.__setattr__(cls, "__layout__", schema.Layout(cls, layout))
         return cls
 
 
-class Message(codec.MessageBase, metaclass=_MessageMeta):
+class Message(schema.MessageBase, metaclass=_MessageMeta):
     """A message, or a struct in one. Mutable, compared by value, not hashable.
 
     Attributes:
@@ -330,13 +330,13 @@ class Message(codec.MessageBase, metaclass=_MessageMeta):
     MAX_VERSION: ClassVar[int]
     FLEXIBLE_FROM: ClassVar[int]
     __fields__: ClassVar[tuple[Field, ...]]
-    __layout__: ClassVar[codec.Layout]
-    _tables: ClassVar[dict[tuple[int, bool], codec.Table]]
+    __layout__: ClassVar[schema.Layout]
+    _tables: ClassVar[dict[tuple[int, bool], schema.Table]]
 
     unknown_tags: dict[int, bytes] | None = _unknown()
 
 
-def table(cls: type[Message], version: int) -> codec.Table:
+def table(cls: type[Message], version: int) -> schema.Table:
     """Return the codec's table of a message class in one version, building it at the first use.
 
     Raises:
@@ -352,7 +352,7 @@ def table(cls: type[Message], version: int) -> codec.Table:
     return _build(cls, version, version >= cls.FLEXIBLE_FROM)
 
 
-def _build(cls: type[Message], version: int, flexible: bool) -> codec.Table:
+def _build(cls: type[Message], version: int, flexible: bool) -> schema.Table:
     found = cls._tables.get((version, flexible))
     if found is not None:
         return found
@@ -369,7 +369,7 @@ def _build(cls: type[Message], version: int, flexible: bool) -> codec.Table:
         else:
             tagged.append((field.tag, *row))
     tagged.sort(key=lambda row: row[0])
-    built = codec.Table(cls, flexible, fields, tagged, absent)
+    built = schema.Table(cls, flexible, fields, tagged, absent)
     cls._tables[version, flexible] = built
     return built
 
@@ -386,7 +386,7 @@ def encode(message: Message, version: int) -> bytes:
         ValueError, TypeError: a value does not fit its field, or is set in a field that this
             version lacks and that may not be dropped.
     """
-    return codec.encode(table(type(message), version), message)
+    return encoder.encode(table(type(message), version), message)
 
 
 def decode(cls: type[S], version: int, data: Buffer, offset: int = 0) -> tuple[S, int]:
@@ -397,5 +397,5 @@ def decode(cls: type[S], version: int, data: Buffer, offset: int = 0) -> tuple[S
     Raises:
         ProtocolError: the bytes are no such message.
     """
-    message, position = codec.decode(table(cls, version), data, offset)
+    message, position = decoder.decode(table(cls, version), data, offset)
     return cast("S", message), position

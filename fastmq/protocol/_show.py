@@ -3,27 +3,27 @@
 import difflib
 from collections.abc import Iterator
 
-from fastmq._native import codec
+from fastmq._native import schema
 from fastmq.protocol._message import Field, Message, version_range
 from fastmq.protocol.api import APIS, NEVER, Api, request_class, response_class
 
 __all__ = ["list_apis", "show"]
 
 _NAMES = {
-    codec.BOOL: "bool",
-    codec.INT8: "int8",
-    codec.INT16: "int16",
-    codec.INT32: "int32",
-    codec.INT64: "int64",
-    codec.UINT16: "uint16",
-    codec.UINT32: "uint32",
-    codec.FLOAT64: "float64",
-    codec.VARINT: "varint",
-    codec.VARLONG: "varlong",
-    codec.UUID: "uuid",
-    codec.STRING: "string",
-    codec.BYTES: "bytes",
-    codec.RECORDS: "records",
+    schema.BOOL: "bool",
+    schema.INT8: "int8",
+    schema.INT16: "int16",
+    schema.INT32: "int32",
+    schema.INT64: "int64",
+    schema.UINT16: "uint16",
+    schema.UINT32: "uint32",
+    schema.FLOAT64: "float64",
+    schema.VARINT: "varint",
+    schema.VARLONG: "varlong",
+    schema.UUID: "uuid",
+    schema.STRING: "string",
+    schema.BYTES: "bytes",
+    schema.RECORDS: "records",
 }
 # Defaults that go without saying.
 _ZEROS = (0, "", b"", bytes(16), ())
@@ -98,9 +98,9 @@ def _within(versions: str, version: int) -> bool:
 
 
 def _type(field: Field, version: int) -> str:
-    kind = field.element if field.kind == codec.ARRAY else field.kind
-    text = "struct" if kind == codec.STRUCT else _NAMES[kind]
-    if field.kind == codec.ARRAY:
+    kind = field.element if field.kind == schema.ARRAY else field.kind
+    text = "struct" if kind == schema.STRUCT else _NAMES[kind]
+    if field.kind == schema.ARRAY:
         text = f"[{text}]"
     return f"nullable {text}" if _within(field.nullable, version) else text
 
@@ -110,6 +110,6 @@ def _notes(field: Field, version: int) -> str:
     if field.default is None:
         if _within(field.nullable, version):
             notes.append("default null")
-    elif field.default not in _ZEROS and field.kind != codec.STRUCT:
+    elif field.default not in _ZEROS and field.kind != schema.STRUCT:
         notes.append(f"default {field.default!r}")
     return f" ({', '.join(notes)})" if notes else ""

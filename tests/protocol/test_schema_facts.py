@@ -11,25 +11,25 @@ from typing import Any
 
 import pytest
 
-from fastmq._native import codec
+from fastmq._native import schema
 from fastmq.protocol._message import Field, Message, version_range
 from fastmq.protocol.api import APIS, request_class, response_class
 
 pytest.importorskip("kafka")
 
 _KINDS = {
-    "bool": codec.BOOL,
-    "int8": codec.INT8,
-    "int16": codec.INT16,
-    "int32": codec.INT32,
-    "int64": codec.INT64,
-    "uint16": codec.UINT16,
-    "uint32": codec.UINT32,
-    "float64": codec.FLOAT64,
-    "uuid": codec.UUID,
-    "string": codec.STRING,
-    "bytes": codec.BYTES,
-    "records": codec.RECORDS,
+    "bool": schema.BOOL,
+    "int8": schema.INT8,
+    "int16": schema.INT16,
+    "int32": schema.INT32,
+    "int64": schema.INT64,
+    "uint16": schema.UINT16,
+    "uint32": schema.UINT32,
+    "float64": schema.FLOAT64,
+    "uuid": schema.UUID,
+    "string": schema.STRING,
+    "bytes": schema.BYTES,
+    "records": schema.RECORDS,
 }
 
 
@@ -91,7 +91,7 @@ def _compare_field(
     low, high = span
     kind = fact["type"]
     inner = kind.removeprefix("[]")
-    expected = codec.ARRAY if kind != inner else _KINDS.get(kind, codec.STRUCT)
+    expected = schema.ARRAY if kind != inner else _KINDS.get(kind, schema.STRUCT)
     is_struct = inner not in _KINDS
     present = _span(fact["versions"], low, high)
     pairs = {

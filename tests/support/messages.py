@@ -5,19 +5,19 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from fastmq._native import codec
+from fastmq._native import schema
 from fastmq.protocol._message import Field, Message, version_range
 from fastmq.protocol.api import APIS, request_class, response_class
 
 _RANGES = {
-    codec.INT8: (-(2**7), 2**7 - 1),
-    codec.INT16: (-(2**15), 2**15 - 1),
-    codec.INT32: (-(2**31), 2**31 - 1),
-    codec.INT64: (-(2**63), 2**63 - 1),
-    codec.UINT16: (0, 2**16 - 1),
-    codec.UINT32: (0, 2**32 - 1),
-    codec.VARINT: (-(2**31), 2**31 - 1),
-    codec.VARLONG: (-(2**63), 2**63 - 1),
+    schema.INT8: (-(2**7), 2**7 - 1),
+    schema.INT16: (-(2**15), 2**15 - 1),
+    schema.INT32: (-(2**31), 2**31 - 1),
+    schema.INT64: (-(2**63), 2**63 - 1),
+    schema.UINT16: (0, 2**16 - 1),
+    schema.UINT32: (0, 2**32 - 1),
+    schema.VARINT: (-(2**31), 2**31 - 1),
+    schema.VARLONG: (-(2**63), 2**63 - 1),
 }
 _TEXTS = ("", "a", "topic-1", "grüße", "日本", "x" * 130, "\0", "\U0001f600")
 # int64 fields that other libraries turn into times, which cannot hold every number.
@@ -57,30 +57,30 @@ def _value(field: Field, version: int, rng: random.Random) -> object:
     first, last = version_range(field.nullable)
     if first <= version <= last and rng.random() < 0.2:
         return None
-    if field.kind == codec.ARRAY:
+    if field.kind == schema.ARRAY:
         count = rng.choice((0, 1, 1, 2, 3))
         return [_element(field, field.element, version, rng) for _ in range(count)]
     return _element(field, field.kind, version, rng)
 
 
 def _element(field: Field, kind: int, version: int, rng: random.Random) -> object:
-    if kind == codec.STRUCT:
+    if kind == schema.STRUCT:
         assert field.struct is not None
         return random_message(field.struct, version, rng)
-    if kind == codec.BOOL:
+    if kind == schema.BOOL:
         return rng.random() < 0.5
-    if kind == codec.UUID:
+    if kind == schema.UUID:
         return rng.choice((bytes(16), rng.randbytes(16)))
-    if kind == codec.STRING:
+    if kind == schema.STRING:
         return rng.choice(_TEXTS)
-    if kind in (codec.BYTES, codec.RECORDS):
+    if kind in (schema.BYTES, schema.RECORDS):
         return rng.randbytes(rng.choice((0, 1, 20, 200)))
-    if kind == codec.FLOAT64:
+    if kind == schema.FLOAT64:
         number: float = struct.unpack(">d", b"\x40" + rng.randbytes(7))[0]
         return number
     if field.name.endswith("error_code"):
         return rng.randint(-1, 129)
-    if kind == codec.INT64 and field.name.endswith(_TIMES):
+    if kind == schema.INT64 and field.name.endswith(_TIMES):
         return rng.randint(0, 4_000_000_000_000)
     low, high = _RANGES[kind]
     return rng.choice((0, 1, low, high, rng.randint(low, high)))

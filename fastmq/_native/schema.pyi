@@ -1,4 +1,4 @@
-"""The codec of Kafka's messages; see `fastmq.protocol` for the way to use it."""
+"""Tables that tell the codec what a message looks like, and the base of message classes."""
 
 from collections.abc import Sequence
 from typing import Final, final
@@ -49,14 +49,3 @@ class Table:
         tagged: Sequence[tuple[object, ...]],
         absent: Sequence[tuple[object, ...]],
     ) -> None: ...
-
-def encode(table: Table, message: MessageBase, prefix: bytes = b"") -> bytes:
-    """Return `prefix` and the message. Raises ValueError or TypeError."""
-
-def decode(
-    table: Table, data: bytes | bytearray | memoryview, offset: int = 0
-) -> tuple[MessageBase, int]:
-    """Return the message and the position after it. Raises ProtocolError."""
-
-def decode_uvarint(data: bytes | bytearray | memoryview, offset: int) -> tuple[int, int]:
-    """Return an unsigned varint of at most 32 bits and the position after it."""
