@@ -26,7 +26,11 @@ void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, in
 /* Walk over headers from `position`, where the state of the segment is that of this place. */
 static int walk(fmq_segment *segment, int64_t position, int32_t index_interval_bytes) {
     const fmq_env *env = segment->env;
-    uint8_t *buf = fmq_alloc(env, WALK_BUFFER_SIZE);
+    int64_t left = segment->size - position;
+    size_t buf_size = left < FMQ_BATCH_HEADER_SIZE ? FMQ_BATCH_HEADER_SIZE
+                      : left < WALK_BUFFER_SIZE    ? (size_t)left
+                                                   : WALK_BUFFER_SIZE;
+    uint8_t *buf = fmq_alloc(env, buf_size);
     if (buf == NULL) {
         return -ENOMEM;
     }
@@ -34,7 +38,7 @@ static int walk(fmq_segment *segment, int64_t position, int32_t index_interval_b
     if (result >= 0) {
         fmq_scan scan;
         fmq_batch_header h;
-        fmq_scan_init(&scan, env, result, position, segment->size, buf, WALK_BUFFER_SIZE);
+        fmq_scan_init(&scan, env, result, position, segment->size, buf, buf_size);
         while ((result = fmq_scan_peek(&scan, &h)) == 1) {
             if (h.base_offset < segment->base_offset ||
                 fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {

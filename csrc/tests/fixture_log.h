@@ -77,9 +77,13 @@ static inline size_t fixture_batch_of(uint8_t *out, const fixture_spec *spec) {
         h.producer_epoch = spec->epoch;
         h.base_sequence = spec->sequence;
     }
+    /* Noise: a sector that was lost, and reads as zeros, must not look like the real one. */
+    static uint8_t value[1 << 20];
+    for (uint64_t seed = 1, i = 0; value[0] == 0 && i < sizeof value; i++) {
+        value[sizeof value - 1 - i] = (uint8_t)(check_random(&seed) | 1);
+    }
     size_t size = FMQ_BATCH_HEADER_SIZE;
     for (int32_t i = 0; i < count; i++) {
-        static uint8_t value[1 << 20];
         fmq_record record = {.offset_delta = i,
                              .key_size = -1,
                              .value = value,
