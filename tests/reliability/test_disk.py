@@ -140,21 +140,23 @@ def fill(path) -> None:
 def test_one_hanging_directory_does_not_stop_the_others(tmp_path):
     good = tmp_path / "good"
     good.mkdir()
-    with LoopFS(tmp_path, 128) as disk:
-        with broker_on(tmp_path, f"{good},{disk.path / 'data'}") as broker:
-            create_topic(broker, TOPIC, 6)
-            on_good = sorted(int(p.name.rpartition("-")[2]) for p in good.glob(f"{TOPIC}-*"))
-            hanging = sorted(set(range(6)) - set(on_good))
-            assert on_good, "no partition on the good disk"
-            assert hanging, "no partition on the other disk"
-            with disk.frozen():
-                stuck = produce_one(broker, hanging[0], wait_s=1.0)
-                for _ in range(5):
-                    took = produce_one(broker, on_good[0], wait_s=10.0)
-                    assert took is not None, "the good directory waits for the hanging one"
-                AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
-            assert stuck is None, "acknowledged on a disk that takes nothing"
-            assert produce_one(broker, hanging[0], wait_s=20.0) is not None
+    with (
+        LoopFS(tmp_path, 128) as disk,
+        broker_on(tmp_path, f"{good},{disk.path / 'data'}") as broker,
+    ):
+        create_topic(broker, TOPIC, 6)
+        on_good = sorted(int(p.name.rpartition("-")[2]) for p in good.glob(f"{TOPIC}-*"))
+        hanging = sorted(set(range(6)) - set(on_good))
+        assert on_good, "no partition on the good disk"
+        assert hanging, "no partition on the other disk"
+        with disk.frozen():
+            stuck = produce_one(broker, hanging[0], wait_s=1.0)
+            for _ in range(5):
+                took = produce_one(broker, on_good[0], wait_s=10.0)
+                assert took is not None, "the good directory waits for the hanging one"
+            AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
+        assert stuck is None, "acknowledged on a disk that takes nothing"
+        assert produce_one(broker, hanging[0], wait_s=20.0) is not None
 
 
 def produce_one(broker: Broker, partition: int, wait_s: float) -> float | None:
