@@ -83,6 +83,7 @@ int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,
     engine->options = *options;
     engine->epoll_fd = engine->wake_fd = engine->event_fd = -1;
     pthread_mutex_init(&engine->lock.mutex, NULL);
+    (void)sem_init(&engine->cold_work, 0, 0);
     fmq_list_init(&engine->runnable);
     fmq_list_init(&engine->dirty);
     fmq_list_init(&engine->unsynced);
@@ -120,6 +121,7 @@ static void engine_free_topics(fmq_engine *engine) {
 void fmq_engine_destroy(fmq_engine *engine) {
     const fmq_env *env = engine->env;
     fmq_sync_stop(engine);
+    fmq_cold_stop(engine);
     fmq_lock_take(&engine->lock);
     for (uint32_t i = 0; i < engine->conn_capacity; i++) {
         if (engine->conns[i] != NULL) {
@@ -153,6 +155,7 @@ void fmq_engine_destroy(fmq_engine *engine) {
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         fmq_free(env, blocks[i]);
     }
+    (void)sem_destroy(&engine->cold_work);
     pthread_mutex_destroy(&engine->lock.mutex);
     fmq_free(env, engine);
 }

@@ -6,6 +6,7 @@
  *   conn.c       connections: answers in order, output
  *   produce.c    the Produce request
  *   fetch.c      the Fetch request
+ *   cold.c       reading what is not in the page cache
  *   reactor.c    epoll, receiving, cutting frames, deadlines
  *
  * Everything here is guarded by `engine->lock`, unless it says otherwise.
@@ -26,6 +27,7 @@
 #define FMQ_COPY_SLICE_BYTES (32u << 10) /* smaller slices are copied, larger ones sendfile'd */
 #define FMQ_TURN_BYTES (1u << 20)        /* read from one connection per turn */
 #define FMQ_OUTPUT_HIGH_BYTES (1u << 20) /* unsent memory above which frames wait */
+#define FMQ_COLD_THREADS 2               /* read ahead for fetches of old data */
 #define FMQ_SWEEP_NS 500000000ll         /* deadlines of connections are looked at that often */
 
 typedef struct fmq_topic fmq_topic;
@@ -115,6 +117,7 @@ enum {
     FMQ_BLOCKED_OUTPUT = 8,  /* too many bytes unsent */
     FMQ_BLOCKED_MEMORY = 16, /* no room to receive */
     FMQ_BLOCKED_ORDER = 32,  /* a Fetch behind answers that are not out yet */
+    FMQ_BLOCKED_COLD = 64,   /* a Fetch whose bytes are being read from the disk */
 };
 
 struct fmq_conn {
@@ -130,6 +133,7 @@ struct fmq_conn {
     bool peer_closed;  /* recv returned 0: answer what is outstanding, then close */
     bool closing;      /* execute nothing more; close once all output is sent */
     bool dead;         /* closed; freed at the end of the turn */
+    bool fetch_warm;   /* the bytes of the Fetch were read a moment ago: do not ask again */
     bool fetch_due;    /* the waiting Fetch is answered with what there is */
     bool send_blocked; /* the socket takes nothing until EPOLLOUT */
 
@@ -176,7 +180,8 @@ struct fmq_partition {
     int64_t stable_bytes; /* the same, at the high watermark */
     int64_t log_start;    /* as given at registration */
     int64_t recovery_point;
-    int64_t dirty_since_ns; /* unsynced bytes nobody waits for; 0: none */
+    int64_t dirty_since_ns;      /* unsynced bytes nobody waits for; 0: none */
+    struct fmq_corrupt *corrupt; /* damaged batches that were found */
     fmq_produce_wait *waits_head;
     fmq_produce_wait *waits_tail;
     fmq_list fetch_waits;
@@ -271,6 +276,13 @@ struct fmq_engine {
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;
 
+    struct fmq_cold_job *cold_queue_head;
+    struct fmq_cold_job *cold_queue_tail;
+    struct fmq_cold_job *cold_done;
+    sem_t cold_work;
+    pthread_t cold_threads[FMQ_COLD_THREADS];
+    int32_t cold_thread_count;
+
     fmq_event *events_head;
     fmq_event *events_tail;
 
@@ -309,6 +321,27 @@ void fmq_sync_collect(fmq_engine *engine);         /* finished jobs: advance, an
 void fmq_sync_due(fmq_engine *engine);             /* queue what has been dirty for long */
 void fmq_sync_wait_idle(fmq_partition *partition); /* no job of it runs when this returns */
 void fmq_sync_stop(fmq_engine *engine);
+
+/* cold.c */
+typedef struct fmq_corrupt {
+    struct fmq_corrupt *next;
+    int64_t begin; /* offsets [begin, end) */
+    int64_t end;
+} fmq_corrupt;
+/* FMQ_ERR_CORRUPT_MESSAGE inside known damage; otherwise `*limit` is lowered to stop before it. */
+int fmq_corrupt_check(const fmq_partition *partition, int64_t offset, int64_t *limit);
+void fmq_corrupt_forget(fmq_partition *partition);
+typedef struct fmq_cold_job fmq_cold_job;
+/* The slice's first or last byte is not in the page cache. */
+bool fmq_slice_is_cold(const fmq_engine *engine, const fmq_slice *slice);
+/* A job for this connection's Fetch, with room for `count` slices; NULL: no memory or threads. */
+fmq_cold_job *fmq_cold_job_new(fmq_conn *conn, uint32_t count);
+/* Add a slice; takes its reference. */
+void fmq_cold_job_add(fmq_cold_job *job, fmq_partition *partition, fmq_slice *slice);
+/* Let the threads read it; the connection is blocked until they have. */
+void fmq_cold_job_start(fmq_cold_job *job);
+void fmq_cold_collect(fmq_engine *engine); /* finished jobs: go on with the fetches */
+void fmq_cold_stop(fmq_engine *engine);
 
 /* conn.c */
 fmq_conn *fmq_conn_find(fmq_engine *engine, uint64_t conn_id);

@@ -4,7 +4,7 @@
  * syncing means F_FULLFSYNC; there is no fallocate.
  */
 #ifdef __linux__
-#define _GNU_SOURCE /* fallocate */
+#define _GNU_SOURCE /* fallocate, preadv2 */
 #endif
 
 #include "fastmq/env.h"
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +52,19 @@ static int64_t system_pwrite(void *ctx, int fd, const void *buf, size_t size, in
     ssize_t done;
     RETRY(done, pwrite(fd, buf, size, (off_t)position));
     return done < 0 ? -errno : done;
+}
+
+static bool system_is_cached(void *ctx, int fd, int64_t position) {
+    (void)ctx;
+#if defined(__linux__) && defined(RWF_NOWAIT)
+    char byte;
+    struct iovec part = {&byte, 1};
+    return !(preadv2(fd, &part, 1, (off_t)position, RWF_NOWAIT) < 0 && errno == EAGAIN);
+#else
+    (void)fd;
+    (void)position;
+    return true;
+#endif
 }
 
 /* Force a file or directory to the medium. */
@@ -196,6 +210,7 @@ static const fmq_env system_env = {
     .close = system_close,
     .pread = system_pread,
     .pwrite = system_pwrite,
+    .is_cached = system_is_cached,
     .fdatasync = system_fdatasync,
     .ftruncate = system_ftruncate,
     .file_size = system_file_size,

@@ -209,6 +209,10 @@ static int look_up(const fmq_request *request, fmq_fetch_entry *entry, uint64_t 
     }
     const fmq_partition *partition = entry->partition;
     int64_t limit = partition->high_watermark;
+    rc = fmq_corrupt_check(partition, entry->offset, &limit);
+    if (rc != FMQ_OK) {
+        return rc;
+    }
     if (entry->offset >= limit) { /* at the end, or not acknowledged yet: nothing, no error */
         return entry->offset <= fmq_log_end(partition->log) ? FMQ_OK : FMQ_ERR_OFFSET_OUT_OF_RANGE;
     }
@@ -494,6 +498,32 @@ static bool start_waiting(fmq_conn *conn, const fetch_request *fetch, int64_t ha
     return true;
 }
 
+/* ---- old data -------------------------------------------------------------------------------*/
+
+/* When something that was found is not in the page cache, have it read by a thread, so that the
+ * reactor never waits for a disk.  True when the Fetch is to be executed anew afterwards. */
+static bool warm_up(fmq_conn *conn, const fetch_request *fetch) {
+    fmq_engine *engine = conn->engine;
+    bool cold = false;
+    for (uint32_t i = 0; i < fetch->entry_count && !cold && !conn->fetch_warm; i++) {
+        const fmq_slice *slice = &engine->fetch_entries[i].slice;
+        cold = slice->size > 0 && fmq_slice_is_cold(engine, slice);
+    }
+    conn->fetch_warm = false;
+    fmq_cold_job *job = cold ? fmq_cold_job_new(conn, fetch->entry_count) : NULL;
+    if (job == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < fetch->entry_count; i++) {
+        fmq_fetch_entry *entry = &engine->fetch_entries[i];
+        if (entry->slice.size > 0) {
+            fmq_cold_job_add(job, entry->partition, &entry->slice);
+        }
+    }
+    fmq_cold_job_start(job);
+    return true;
+}
+
 /* ---- the request ----------------------------------------------------------------------------*/
 
 fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
@@ -521,6 +551,10 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
     bool answer = have < 0 || have >= fetch.min_bytes || fetch.max_wait_ms <= 0 ||
                   conn->fetch_due || engine->draining;
     if (!answer && start_waiting(conn, &fetch, have)) {
+        return FMQ_FRAME_WAITS;
+    }
+    if (have != 0 && warm_up(conn, &fetch)) {
+        conn->fetch_due = true; /* whatever happens meanwhile, it is answered then */
         return FMQ_FRAME_WAITS;
     }
     conn->fetch_due = false;

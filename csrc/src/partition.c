@@ -64,6 +64,7 @@ void fmq_partition_unref(fmq_partition *partition) {
     if (atomic_fetch_sub_explicit(&partition->refs, 1, memory_order_acq_rel) == 1) {
         const fmq_env *env = partition->engine->env;
         assert(partition->log == NULL);
+        fmq_corrupt_forget(partition);
         fmq_partition_config_unref(env, partition->config);
         fmq_free(env, partition->path);
         fmq_free(env, partition);

@@ -331,7 +331,8 @@ static void sweep_conn(fmq_conn *conn, int64_t now_ns) {
     }
     fmq_conn_unblock(conn, FMQ_BLOCKED_MEMORY);
     int64_t frame_ms = options->frame_timeout_ms + (int64_t)(conn->in_end / FRAME_BYTES_PER_MS);
-    bool waiting = (conn->blocked & (FMQ_BLOCKED_PYTHON | FMQ_BLOCKED_FETCH)) != 0;
+    bool waiting =
+        (conn->blocked & (FMQ_BLOCKED_PYTHON | FMQ_BLOCKED_FETCH | FMQ_BLOCKED_COLD)) != 0;
     if (conn->frame_started_ns > 0 && now_ns - conn->frame_started_ns > frame_ms * 1000000) {
         fmq_conn_close(conn, "a request was begun and not finished in time");
     } else if (!waiting && conn->slots_head == NULL &&
@@ -358,7 +359,7 @@ static void sweep(fmq_engine *engine) {
 /* How long the reactor may sleep, in ms, rounded up. */
 static int sleep_ms(const fmq_engine *engine, int timeout_ms) {
     if (!fmq_list_empty(&engine->runnable) || !fmq_list_empty(&engine->dirty) ||
-        engine->sync_done_head != NULL || atomic_load(&engine->stop)) {
+        engine->sync_done_head != NULL || engine->cold_done != NULL || atomic_load(&engine->stop)) {
         return 0;
     }
     int64_t until = engine->now_ns + SWEEP_MAX_WAIT_MS * 1000000ll;
@@ -426,6 +427,7 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
         on_event(engine, &events[i]);
     }
     fmq_sync_collect(engine);
+    fmq_cold_collect(engine);
     fmq_fetch_fire_due(engine);
     serve_runnable(engine);
     fmq_sync_due(engine);

@@ -222,6 +222,7 @@ cdef extern from "fastmq/engine.h" nogil:
         uint64_t sendfile_calls
         uint64_t send_calls
         uint64_t recv_calls
+        uint64_t corrupt_batches
         uint64_t syncs
         uint64_t sync_ns
         uint64_t connections_opened

@@ -231,6 +231,7 @@ int fmq_partition_delete(fmq_partition *partition, const char *renamed_path);
     X(sendfile_calls)                                                                              \
     X(send_calls)                                                                                  \
     X(recv_calls)                                                                                  \
+    X(corrupt_batches)                                                                             \
     X(syncs)                                                                                       \
     X(sync_ns)                                                                                     \
     X(connections_opened)                                                                          \

@@ -18,6 +18,8 @@ typedef struct fmq_env {
     int (*close)(void *ctx, int fd);
     int64_t (*pread)(void *ctx, int fd, void *buf, size_t size, int64_t position);
     int64_t (*pwrite)(void *ctx, int fd, const void *buf, size_t size, int64_t position);
+    /* Whether the byte at `position` is in the page cache; true when that cannot be told. */
+    bool (*is_cached)(void *ctx, int fd, int64_t position);
     int (*fdatasync)(void *ctx, int fd);
     int (*ftruncate)(void *ctx, int fd, int64_t size);
     int64_t (*file_size)(void *ctx, int fd);

@@ -64,15 +64,15 @@ typedef struct fmq_slice {
 /* ---- the log --------------------------------------------------------------------------------*/
 
 typedef struct fmq_log_config {
-    int64_t segment_bytes;             /* segment.bytes, 1 MiB .. 2^31-1; tests may go lower */
-    int64_t segment_ms;                /* segment.ms */
-    int64_t segment_jitter_ms;         /* subtracted at random is the caller's business: already in */
-    int64_t retention_ms;              /* -1: no limit */
-    int64_t retention_bytes;           /* -1: no limit */
+    int64_t segment_bytes;     /* segment.bytes, 1 MiB .. 2^31-1; tests may go lower */
+    int64_t segment_ms;        /* segment.ms */
+    int64_t segment_jitter_ms; /* subtracted at random is the caller's business: already in */
+    int64_t retention_ms;      /* -1: no limit */
+    int64_t retention_bytes;   /* -1: no limit */
     int64_t producer_id_expiration_ms; /* producer.id.expiration.ms */
     int32_t index_interval_bytes;      /* index.interval.bytes */
-    int32_t segment_index_bytes;       /* segment.index.bytes: roll when the index would be larger */
-    int32_t max_message_bytes;         /* max.message.bytes */
+    int32_t segment_index_bytes; /* segment.index.bytes: roll when the index would be larger */
+    int32_t max_message_bytes;   /* max.message.bytes */
     int64_t timestamp_before_max_ms;
     int64_t timestamp_after_max_ms;
     bool log_append_time; /* message.timestamp.type=LogAppendTime */
@@ -84,13 +84,13 @@ typedef struct fmq_log fmq_log;
 
 /* What recovery found and did; strings are static. */
 typedef struct fmq_recovery {
-    bool recovered;            /* some segment was scanned */
+    bool recovered; /* some segment was scanned */
     int64_t bytes_scanned;
-    int64_t bytes_truncated;   /* cut at the first bad byte */
-    int64_t truncated_at;      /* offset of the cut, -1 when none */
-    int32_t segments_deleted;  /* segments after the cut, removed */
+    int64_t bytes_truncated;  /* cut at the first bad byte */
+    int64_t truncated_at;     /* offset of the cut, -1 when none */
+    int32_t segments_deleted; /* segments after the cut, removed */
     int32_t indexes_rebuilt;
-    const char *reason;        /* why the cut was made, or NULL */
+    const char *reason; /* why the cut was made, or NULL */
 } fmq_recovery;
 
 typedef struct fmq_log_open_options {
@@ -118,20 +118,21 @@ void fmq_log_set_config(fmq_log *log, const fmq_log_config *config);
 const fmq_log_config *fmq_log_get_config(const fmq_log *log);
 
 typedef enum fmq_origin {
-    FMQ_ORIGIN_CLIENT = 0,      /* validate, check sequences, assign offsets */
-    FMQ_ORIGIN_COORDINATOR = 1, /* trusted: assign offsets, no time limits, control batches allowed */
-    FMQ_ORIGIN_FOLLOWER = 2,    /* keep offsets and epochs, check CRC and that offsets go up */
+    FMQ_ORIGIN_CLIENT = 0, /* validate, check sequences, assign offsets */
+    FMQ_ORIGIN_COORDINATOR =
+        1,                   /* trusted: assign offsets, no time limits, control batches allowed */
+    FMQ_ORIGIN_FOLLOWER = 2, /* keep offsets and epochs, check CRC and that offsets go up */
 } fmq_origin;
 
 typedef struct fmq_append {
     /* in */
-    uint8_t *data;        /* exactly one batch (followers: one too); patched in place */
-    size_t size;          /* bytes */
+    uint8_t *data; /* exactly one batch (followers: one too); patched in place */
+    size_t size;   /* bytes */
     fmq_origin origin;
     int32_t leader_epoch; /* written into the batch unless it comes from a leader */
     int64_t now_ms;       /* wall clock */
     /* out */
-    int64_t base_offset;        /* of this batch, or of the original of a duplicate */
+    int64_t base_offset; /* of this batch, or of the original of a duplicate */
     int64_t last_offset;
     int64_t log_append_time_ms; /* -1 for CreateTime */
     bool duplicate;             /* the producer sent it before: nothing was written */
@@ -140,13 +141,13 @@ typedef struct fmq_append {
 
 /* Validate, number and write one batch with one pwrite (rolling the segment first when due).
  * Returns FMQ_OK, a Kafka error (nothing was written), or -errno of the write: a short write is cut
- * off again, so the log is as before; after any error but -ENOSPC/-EDQUOT, or when the cut fails, the
- * log refuses everything with -EIO until reopened. */
+ * off again, so the log is as before; after any error but -ENOSPC/-EDQUOT, or when the cut fails,
+ * the log refuses everything with -EIO until reopened. */
 int fmq_log_append(fmq_log *log, fmq_append *append);
 
 /* Find whole batches for a reader.  The slice begins with the batch that contains `offset` (or the
- * first after it), ends at or before `limit_offset` (exclusive: high watermark, last stable offset or
- * log end; always a batch boundary) and within `max_bytes`; with `min_one` the first batch is
+ * first after it), ends at or before `limit_offset` (exclusive: high watermark, last stable offset
+ * or log end; always a batch boundary) and within `max_bytes`; with `min_one` the first batch is
  * returned even when it is larger.  One slice never spans segments.  At `limit_offset`: FMQ_OK with
  * size 0.  Returns FMQ_ERR_OFFSET_OUT_OF_RANGE outside [log start, log end], or -errno. */
 int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t max_bytes,
@@ -157,7 +158,7 @@ int64_t fmq_log_start(const fmq_log *log);
 int64_t fmq_log_end(const fmq_log *log);
 int64_t fmq_log_size(const fmq_log *log); /* bytes in all segments */
 int32_t fmq_log_segment_count(const fmq_log *log);
-int64_t fmq_log_synced(const fmq_log *log); /* offsets below are durable */
+int64_t fmq_log_synced(const fmq_log *log);     /* offsets below are durable */
 int32_t fmq_log_last_epoch(const fmq_log *log); /* -1 when empty */
 
 /* ---- syncing: begin and end under the caller's lock, run anywhere ---------------------------*/
@@ -165,9 +166,9 @@ int32_t fmq_log_last_epoch(const fmq_log *log); /* -1 when empty */
 typedef struct fmq_sync_job {
     fmq_segment *segments[4]; /* pinned; unsynced segments, oldest first */
     int32_t segment_count;
-    bool sync_dir;            /* a file was created since the last sync */
-    const char *dir;          /* borrowed from the log, which outlives the job */
-    int64_t end_offset;       /* durable up to here when the job ends well */
+    bool sync_dir;      /* a file was created since the last sync */
+    const char *dir;    /* borrowed from the log, which outlives the job */
+    int64_t end_offset; /* durable up to here when the job ends well */
     const fmq_env *env;
 } fmq_sync_job;
 
