@@ -310,9 +310,9 @@ class Coordinator:
         generation = answers[0].generation_id
         leader = answers[0].leader
         ids.sort(key=lambda m: m != leader)
-        group = how.get("group", "g")
-        waiting = [self.send_sync(m, generation, group=group) for m in ids[1:]]
+        said: Any = {"group": how.get("group", "g"), "protocol_type": None, "protocol_name": None}
+        waiting = [self.send_sync(m, generation, **said) for m in ids[1:]]
         given = {m: f"a:{m}".encode() for m in ids}
-        waiting.append(self.send_sync(leader, generation, given, group=group))
+        waiting.append(self.send_sync(leader, generation, given, **said))
         assert all(self.answers[t].error_code == 0 for t in waiting)
         return ids, generation
