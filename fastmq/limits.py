@@ -66,3 +66,8 @@ METRICS_CONNECTIONS_MAX: Final = 8
 COORDINATOR_LOAD_READ_BYTES: Final = 4 << 20
 # Records of several requests that share one append of a coordinator.
 GATHERED_RECORDS_MAX: Final = 1_000
+
+# What one batch may inflate to where the broker must look inside: a time search, the check of a
+# compacted topic. Many times what clients gather in a batch, and half of the 64 MiB that a
+# decompression bomb may cost.
+INFLATED_BATCH_BYTES_MAX: Final = 32 << 20

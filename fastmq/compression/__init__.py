@@ -1,6 +1,6 @@
 """Kafka's four codecs with a hard limit on what comes out.
 
-`decompress` never holds more than about twice `max_size`, whatever the input announces: output goes
+`decompress` holds hardly more than `max_size`, whatever the input announces: output goes
 into a buffer that starts near the size of the input and grows while real bytes arrive, up to the
 limit. Size fields inside the data are checked or ignored, never believed. All frames, members and
 chunks of an input are read, and bytes that belong to none make it corrupt.

@@ -89,7 +89,7 @@ def compress(codec: int, data: "Buffer", level: int | None = None) -> bytes:
             return bytes(cramjam.zstd.compress(data, ZSTD_LEVEL if level is None else level))
 
 
-def decompress(codec: int, data: "Buffer", max_size: int) -> bytes:
+def decompress(codec: int, data: "Buffer", max_size: int) -> bytes | bytearray:
     """Inflate all of `data`, or refuse.
 
     Args:
@@ -119,7 +119,9 @@ def decompress(codec: int, data: "Buffer", max_size: int) -> bytes:
             return _inflate(inflate[framed], data, max_size)
 
 
-def _inflate(inflate: "Callable[[Buffer, bytearray], int]", data: "Buffer", max_size: int) -> bytes:
+def _inflate(
+    inflate: "Callable[[Buffer, bytearray], int]", data: "Buffer", max_size: int
+) -> bytearray:
     """Inflate into a buffer that grows from a guess to the limit.
 
     The library writes into the buffer it is given and fails when that is full; it has no other way
@@ -141,7 +143,8 @@ def _inflate(inflate: "Callable[[Buffer, bytearray], int]", data: "Buffer", max_
             capacity = min(max_size, OUTPUT_RATIO * capacity)
             del output  # before the next one is made
         else:
-            return bytes(memoryview(output)[:size])
+            del output[size:]
+            return output
 
 
 def _too_large(max_size: int) -> KafkaError:

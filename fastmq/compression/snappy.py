@@ -38,7 +38,7 @@ def compress(data: "Buffer") -> bytes:
     return bytes(out)
 
 
-def decompress(data: "Buffer", max_size: int) -> bytes:
+def decompress(data: "Buffer", max_size: int) -> bytearray:
     """Inflate a raw block or a stream of chunks.
 
     Raises:
@@ -46,11 +46,11 @@ def decompress(data: "Buffer", max_size: int) -> bytes:
     """
     view = memoryview(data).cast("B")
     if view[: len(MAGIC)] != MAGIC:
-        return bytes(_inflate_block(view, max_size))
+        return _inflate_block(view, max_size)
     return _inflate_stream(view, max_size)
 
 
-def _inflate_stream(view: memoryview, max_size: int) -> bytes:
+def _inflate_stream(view: memoryview, max_size: int) -> bytearray:
     if len(view) < len(HEADER):
         raise _corrupt("the stream header is cut short")
     out = bytearray()
@@ -67,7 +67,7 @@ def _inflate_stream(view: memoryview, max_size: int) -> bytes:
         if empty_chunks > EMPTY_CHUNKS_MAX:
             raise _corrupt("too many empty chunks")
         out += block
-    return bytes(out)
+    return out
 
 
 def _inflate_block(block: memoryview, max_size: int) -> bytearray:
