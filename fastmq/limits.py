@@ -71,3 +71,7 @@ GATHERED_RECORDS_MAX: Final = 1_000
 # compacted topic. Many times what clients gather in a batch, and half of the 64 MiB that a
 # decompression bomb may cost.
 INFLATED_BATCH_BYTES_MAX: Final = 32 << 20
+# `dump-log` inflates one batch at a time; more than a broker would have accepted is damage.
+DUMP_INFLATED_BYTES_MAX: Final = 1 << 30
+# Index, snapshot and checkpoint files are read whole.
+DUMP_SMALL_FILE_BYTES_MAX: Final = 256 << 20
