@@ -310,6 +310,8 @@ class _MessageMeta(type):
             row = APIS[api]
             namespace["MIN_VERSION"], namespace["MAX_VERSION"] = row.min_version, row.max_version
             namespace["FLEXIBLE_FROM"] = row.flexible_from
+        if bases[0] is not Message:
+            raise TypeError(f"{name} must derive from Message itself: fields are not inherited")
         cls = super().__new__(mcs, name, bases, namespace)
         layout = [(field.name, field.how, field.default) for field in fields]
         layout.append(("unknown_tags", _VALUE, None))

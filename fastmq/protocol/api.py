@@ -45,15 +45,40 @@ class ApiKey(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
+    WRITE_TXN_MARKERS = 27
+    TXN_OFFSET_COMMIT = 28
+    DESCRIBE_ACLS = 29
+    CREATE_ACLS = 30
+    DELETE_ACLS = 31
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
     DESCRIBE_LOG_DIRS = 35
     SASL_AUTHENTICATE = 36
     CREATE_PARTITIONS = 37
     DELETE_GROUPS = 42
+    ELECT_LEADERS = 43
     INCREMENTAL_ALTER_CONFIGS = 44
+    ALTER_PARTITION_REASSIGNMENTS = 45
+    LIST_PARTITION_REASSIGNMENTS = 46
     OFFSET_DELETE = 47
+    DESCRIBE_CLIENT_QUOTAS = 48
+    ALTER_CLIENT_QUOTAS = 49
+    DESCRIBE_USER_SCRAM_CREDENTIALS = 50
+    ALTER_USER_SCRAM_CREDENTIALS = 51
+    DESCRIBE_QUORUM = 55
+    UPDATE_FEATURES = 57
     DESCRIBE_CLUSTER = 60
+    DESCRIBE_PRODUCERS = 61
+    DESCRIBE_TRANSACTIONS = 65
+    LIST_TRANSACTIONS = 66
+    CONSUMER_GROUP_HEARTBEAT = 68
+    CONSUMER_GROUP_DESCRIBE = 69
+    GET_TELEMETRY_SUBSCRIPTIONS = 71
+    PUSH_TELEMETRY = 72
+    LIST_CONFIG_RESOURCES = 74
     DESCRIBE_TOPIC_PARTITIONS = 75
 
 
@@ -106,15 +131,40 @@ APIS = _table(
     (ApiKey.DELETE_RECORDS, "DeleteRecords", 0, 2, 2),
     (ApiKey.INIT_PRODUCER_ID, "InitProducerId", 0, 5, 2),
     (ApiKey.OFFSET_FOR_LEADER_EPOCH, "OffsetForLeaderEpoch", 2, 4, 4),
+    (ApiKey.ADD_PARTITIONS_TO_TXN, "AddPartitionsToTxn", 0, 5, 3),
+    (ApiKey.ADD_OFFSETS_TO_TXN, "AddOffsetsToTxn", 0, 4, 3),
+    (ApiKey.END_TXN, "EndTxn", 0, 5, 3),
+    (ApiKey.WRITE_TXN_MARKERS, "WriteTxnMarkers", 1, 2, 1),
+    (ApiKey.TXN_OFFSET_COMMIT, "TxnOffsetCommit", 0, 5, 3),
+    (ApiKey.DESCRIBE_ACLS, "DescribeAcls", 1, 3, 2),
+    (ApiKey.CREATE_ACLS, "CreateAcls", 1, 3, 2),
+    (ApiKey.DELETE_ACLS, "DeleteAcls", 1, 3, 2),
     (ApiKey.DESCRIBE_CONFIGS, "DescribeConfigs", 1, 4, 4),
     (ApiKey.ALTER_CONFIGS, "AlterConfigs", 0, 2, 2),
     (ApiKey.DESCRIBE_LOG_DIRS, "DescribeLogDirs", 1, 5, 2),
     (ApiKey.SASL_AUTHENTICATE, "SaslAuthenticate", 0, 2, 2),
     (ApiKey.CREATE_PARTITIONS, "CreatePartitions", 0, 3, 2),
     (ApiKey.DELETE_GROUPS, "DeleteGroups", 0, 2, 2),
+    (ApiKey.ELECT_LEADERS, "ElectLeaders", 0, 2, 2),
     (ApiKey.INCREMENTAL_ALTER_CONFIGS, "IncrementalAlterConfigs", 0, 1, 1),
+    (ApiKey.ALTER_PARTITION_REASSIGNMENTS, "AlterPartitionReassignments", 0, 1, 0),
+    (ApiKey.LIST_PARTITION_REASSIGNMENTS, "ListPartitionReassignments", 0, 0, 0),
     (ApiKey.OFFSET_DELETE, "OffsetDelete", 0, 0, NEVER),
+    (ApiKey.DESCRIBE_CLIENT_QUOTAS, "DescribeClientQuotas", 0, 1, 1),
+    (ApiKey.ALTER_CLIENT_QUOTAS, "AlterClientQuotas", 0, 1, 1),
+    (ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS, "DescribeUserScramCredentials", 0, 0, 0),
+    (ApiKey.ALTER_USER_SCRAM_CREDENTIALS, "AlterUserScramCredentials", 0, 0, 0),
+    (ApiKey.DESCRIBE_QUORUM, "DescribeQuorum", 0, 2, 0),
+    (ApiKey.UPDATE_FEATURES, "UpdateFeatures", 0, 2, 0),
     (ApiKey.DESCRIBE_CLUSTER, "DescribeCluster", 0, 2, 0),
+    (ApiKey.DESCRIBE_PRODUCERS, "DescribeProducers", 0, 0, 0),
+    (ApiKey.DESCRIBE_TRANSACTIONS, "DescribeTransactions", 0, 0, 0),
+    (ApiKey.LIST_TRANSACTIONS, "ListTransactions", 0, 2, 0),
+    (ApiKey.CONSUMER_GROUP_HEARTBEAT, "ConsumerGroupHeartbeat", 0, 1, 0),
+    (ApiKey.CONSUMER_GROUP_DESCRIBE, "ConsumerGroupDescribe", 0, 1, 0),
+    (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, "GetTelemetrySubscriptions", 0, 0, 0),
+    (ApiKey.PUSH_TELEMETRY, "PushTelemetry", 0, 0, 0),
+    (ApiKey.LIST_CONFIG_RESOURCES, "ListConfigResources", 0, 1, 0),
     (ApiKey.DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", 0, 0, 0),
 )
 

@@ -182,6 +182,13 @@ def test_constructor_refuses_unknown_fields() -> None:
         HeartbeatRequest().grp = 1  # type: ignore[attr-defined]
 
 
+def test_messages_are_not_inherited_from() -> None:
+    with pytest.raises(TypeError, match="fields are not inherited"):
+
+        class Later(HeartbeatRequest):
+            pass
+
+
 def test_defaults_are_not_shared() -> None:
     first = MetadataResponse()
     first.brokers.append(MetadataBroker())
