@@ -517,6 +517,7 @@ void fmq_slot_wait_done(fmq_engine *engine, fmq_produce_wait *wait, int code) {
         return;
     }
     slot->state = FMQ_SLOT_READY;
+    fmq_latency_note(engine, &engine->produce_latency, slot->began_ns);
     fmq_conn_release_slots(conn);
 }
 

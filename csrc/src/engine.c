@@ -203,6 +203,33 @@ void fmq_engine_counters(fmq_engine *engine, fmq_counters *out) {
     fmq_lock_give(&engine->lock);
 }
 
+static const uint32_t latency_limits_us[FMQ_LATENCY_BUCKETS] = {
+    50,    100,   250,    500,    1000,   2500,    5000,    10000,
+    25000, 50000, 100000, 250000, 500000, 1000000, 5000000, 0,
+};
+
+uint32_t fmq_latency_limit_us(int bucket) {
+    return latency_limits_us[bucket];
+}
+
+void fmq_latency_note(fmq_engine *engine, fmq_latency *latency, int64_t began_ns) {
+    int64_t took_ns = engine->env->mono_ns(engine->env->ctx) - began_ns;
+    int bucket = 0;
+    while (bucket < FMQ_LATENCY_BUCKETS - 1 &&
+           took_ns > (int64_t)latency_limits_us[bucket] * 1000) {
+        bucket++;
+    }
+    latency->buckets[bucket]++;
+    latency->sum_ns += (uint64_t)took_ns;
+}
+
+void fmq_engine_latencies(fmq_engine *engine, fmq_latency *produce, fmq_latency *fetch) {
+    fmq_lock_take(&engine->lock);
+    *produce = engine->produce_latency;
+    *fetch = engine->fetch_latency;
+    fmq_lock_give(&engine->lock);
+}
+
 /* ---- events ---------------------------------------------------------------------------------*/
 
 int fmq_engine_event_fd(const fmq_engine *engine) {

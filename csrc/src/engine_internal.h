@@ -90,6 +90,7 @@ struct fmq_slot {
     fmq_conn *conn; /* NULL: gone, nobody listens */
     fmq_slot_state state;
     uint32_t waits; /* produce waits that still point here */
+    int64_t began_ns;
     int64_t deadline_ns;
     uint8_t *data; /* whole answer with its length prefix; NULL answers nothing */
     size_t size;
@@ -155,9 +156,10 @@ struct fmq_conn {
 
     fmq_fetch_wait *fetch_waits; /* array while FMQ_BLOCKED_FETCH */
     uint32_t fetch_wait_count;
-    int64_t fetch_deadline_ns; /* of the Fetch at the head of the input; 0: not begun */
-    int64_t fetch_missing;     /* bytes until min_bytes is reached */
-    int32_t heap_index;        /* in the fetch deadlines, -1: not there */
+    int64_t fetch_began_ns; /* of the Fetch at the head of the input; 0: not begun */
+    int64_t fetch_deadline_ns;
+    int64_t fetch_missing; /* bytes until min_bytes is reached */
+    int32_t heap_index;    /* in the fetch deadlines, -1: not there */
 
     fmq_list run_link;   /* engine->runnable */
     fmq_list dirty_link; /* engine->dirty: has output to flush */
@@ -240,6 +242,8 @@ struct fmq_engine {
     fmq_engine_options options;
     fmq_files *files;
     fmq_counters counters;
+    fmq_latency produce_latency;
+    fmq_latency fetch_latency;
     int epoll_fd;
     int wake_fd;  /* others wake the reactor */
     int event_fd; /* readable while events wait */
@@ -298,6 +302,7 @@ struct fmq_engine {
 void fmq_engine_wake(fmq_engine *engine);
 fmq_event *fmq_event_new(fmq_engine *engine, fmq_event_kind kind, size_t frame_size);
 void fmq_event_push(fmq_engine *engine, fmq_event *event);
+void fmq_latency_note(fmq_engine *engine, fmq_latency *latency, int64_t began_ns);
 fmq_topic *fmq_topic_by_name(fmq_engine *engine, const uint8_t *name, size_t size);
 fmq_topic *fmq_topic_by_id(fmq_engine *engine, const uint8_t *id);
 fmq_partition *fmq_topic_partition(const fmq_topic *topic, int32_t index);

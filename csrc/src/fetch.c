@@ -547,6 +547,9 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
         fmq_conn_answer(conn);
         return FMQ_FRAME_DONE;
     }
+    if (conn->fetch_began_ns == 0) {
+        conn->fetch_began_ns = engine->now_ns;
+    }
     int64_t have = look_up_all(engine, request, &fetch);
     bool answer = have < 0 || have >= fetch.min_bytes || fetch.max_wait_ms <= 0 ||
                   conn->fetch_due || engine->draining;
@@ -561,5 +564,7 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
     engine->counters.fetch_requests++;
     write_answer(engine, request, &fetch);
     send_answer(conn, &fetch);
+    fmq_latency_note(engine, &engine->fetch_latency, conn->fetch_began_ns);
+    conn->fetch_began_ns = 0;
     return FMQ_FRAME_DONE;
 }

@@ -259,6 +259,7 @@ static fmq_verdict wait_for_acks(fmq_conn *conn, const produce_request *produce,
     slot->data = data;
     slot->size = w->size;
     slot->waits = slot->wait_count = waits;
+    slot->began_ns = engine->now_ns;
     slot->deadline_ns = engine->now_ns + (int64_t)produce->timeout_ms * 1000000;
     uint32_t at = 0;
     for (uint32_t i = 0; i < produce->entry_count && at < waits; i++) {
@@ -305,5 +306,6 @@ fmq_verdict fmq_execute_produce(fmq_conn *conn, fmq_request *request) {
         return wait_for_acks(conn, &produce, (uint32_t)waits);
     }
     fmq_conn_answer(conn);
+    fmq_latency_note(engine, &engine->produce_latency, engine->now_ns);
     return FMQ_FRAME_DONE;
 }

@@ -438,6 +438,19 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
     return failure;
 }
 
+int fmq_engine_poll_fd(const fmq_engine *engine) {
+    return engine->epoll_fd;
+}
+
+int fmq_engine_next_timeout_ms(fmq_engine *engine) {
+    fmq_lock_take(&engine->lock);
+    engine->now_ns = engine->env->mono_ns(engine->env->ctx);
+    int wait_ms = sleep_ms(engine, -1);
+    engine->asleep = wait_ms != 0; /* from now on others wake the loop through the descriptor */
+    fmq_lock_give(&engine->lock);
+    return wait_ms;
+}
+
 int fmq_engine_run(fmq_engine *engine) {
     int rc = FMQ_OK;
     while (rc == FMQ_OK && !atomic_load(&engine->stop)) {

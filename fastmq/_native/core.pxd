@@ -98,6 +98,8 @@ cdef extern from "fastmq/engine.h" nogil:
                           const fmq_engine_options *options, fmq_engine **out)
     void fmq_engine_destroy(fmq_engine *engine)
     int fmq_engine_run_once(fmq_engine *engine, int timeout_ms)
+    int fmq_engine_poll_fd(const fmq_engine *engine)
+    int fmq_engine_next_timeout_ms(fmq_engine *engine)
     int fmq_engine_run(fmq_engine *engine)
     void fmq_engine_stop(fmq_engine *engine)
     void fmq_engine_drain(fmq_engine *engine)
@@ -236,3 +238,13 @@ cdef extern from "fastmq/engine.h" nogil:
         uint64_t partitions
 
     void fmq_engine_counters(fmq_engine *engine, fmq_counters *out)
+
+    enum:
+        FMQ_LATENCY_BUCKETS
+
+    ctypedef struct fmq_latency:
+        uint64_t buckets[16]
+        uint64_t sum_ns
+
+    uint32_t fmq_latency_limit_us(int bucket)
+    void fmq_engine_latencies(fmq_engine *engine, fmq_latency *produce, fmq_latency *fetch)

@@ -180,8 +180,16 @@ class Engine:
     def run(self) -> None:
         """Serve until `stop`; what the thread does."""
     def run_once(self, timeout_ms: int = 0) -> None:
-        """One turn of the reactor (thread=False)."""
+        """One turn of the reactor (thread=False): wait up to so long, serve what is ready."""
+    def poll_fileno(self) -> int:
+        """For thread=False: readable when a turn has something to do."""
+    def next_timeout_ms(self) -> int:
+        """For thread=False: how long the loop may be left alone when it is not readable."""
     def metrics(self) -> dict[str, int]:
         """Counters: produce_requests, fetch_requests, other_requests, bytes_in, bytes_out,
         records_in, batches_in, produce_errors, connections, parked_fetches, pending_acks,
         buffered_bytes, syncs, sync_ns, open_files, ..."""
+    def latencies(self) -> dict[str, object]:
+        """Histograms of Produce and Fetch from arrival to answer: `limits_us` (upper limits of
+        all buckets but the last), `produce` and `fetch` (counts), `produce_sum_ns`,
+        `fetch_sum_ns`."""

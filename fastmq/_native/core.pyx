@@ -405,6 +405,15 @@ cdef class Engine:
         if rc != 0:
             raise OSError(-rc, os.strerror(-rc))
 
+    def poll_fileno(self):
+        return fmq_engine_poll_fd(self.handle)
+
+    def next_timeout_ms(self):
+        cdef int wait_ms
+        with nogil:
+            wait_ms = fmq_engine_next_timeout_ms(self.handle)
+        return wait_ms
+
     def run_once(self, int timeout_ms=0):
         cdef int rc
         with nogil:
@@ -540,3 +549,16 @@ cdef class Engine:
         with nogil:
             fmq_engine_counters(self.handle, &counters)
         return counters
+
+    def latencies(self):
+        cdef fmq_latency produce, fetch
+        with nogil:
+            fmq_engine_latencies(self.handle, &produce, &fetch)
+        limits = [fmq_latency_limit_us(i) for i in range(FMQ_LATENCY_BUCKETS - 1)]
+        return {
+            "limits_us": limits,
+            "produce": [produce.buckets[i] for i in range(FMQ_LATENCY_BUCKETS)],
+            "produce_sum_ns": produce.sum_ns,
+            "fetch": [fetch.buckets[i] for i in range(FMQ_LATENCY_BUCKETS)],
+            "fetch_sum_ns": fetch.sum_ns,
+        }

@@ -370,3 +370,22 @@ def test_records_survive_a_restart_clean_or_not(tmp_path: Path) -> None:
         again = only(client.call(9, produce((0, data[49]))))
         assert (again.error_code, again.base_offset) == (0, 49)
         harness.close()
+
+
+def test_latencies_count_every_answer_with_its_wait(harness: Harness) -> None:
+    harness.partition()
+    client = harness.client()
+    for _ in range(5):
+        client.call(9, produce((0, batch(b"a"))))
+    client.call(12, fetch((0, 0)))
+    client.call(12, fetch((0, 5), max_wait_ms=120))
+    latencies = harness.engine.latencies()
+    assert sum(latencies["produce"]) == 5
+    assert sum(latencies["fetch"]) == 2
+    slow = sum(
+        count
+        for count, limit in zip(latencies["fetch"], [*latencies["limits_us"], 1 << 62], strict=True)
+        if limit > 100_000
+    )
+    assert slow == 1
+    assert latencies["fetch_sum_ns"] >= 120_000_000

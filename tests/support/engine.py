@@ -3,6 +3,7 @@
 import select
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,22 @@ class Client:
 
 
 class Harness:
-    def __init__(self, path: Path, **options: Any) -> None:
+    def __init__(self, path: Path, *, nested: bool = False, **options: Any) -> None:
         self.path = path
-        self.engine = Engine(node_id=1, **options)
+        self.engine = Engine(node_id=1, thread=not nested, **options)
         self.engine.start()
         self.clients: list[Client] = []
+        self.stopping = False
+        self.loop = threading.Thread(target=self.turn) if nested else None
+        if self.loop:
+            self.loop.start()
+
+    def turn(self) -> None:
+        """What a task of an event loop does with a nested engine."""
+        while not self.stopping:
+            timeout = self.engine.next_timeout_ms() / 1000
+            select.select([self.engine.poll_fileno()], [], [], min(timeout, 0.05))
+            self.engine.run_once(0)
 
     def partition(
         self, index: int = 0, topic: str = "events", epoch: int = 3, **config: Any
@@ -96,6 +108,9 @@ class Harness:
     def close(self) -> None:
         for client in self.clients:
             client.sock.close()
+        self.stopping = True
+        if self.loop:
+            self.loop.join()
         self.engine.stop()
 
 

@@ -62,6 +62,10 @@ void fmq_engine_destroy(fmq_engine *engine);
 /* One turn: wait up to `timeout_ms` (-1: until something happens) and serve what is ready.
  * Only one thread calls this.  FMQ_OK or -errno of epoll. */
 int fmq_engine_run_once(fmq_engine *engine, int timeout_ms);
+/* For a caller that has a loop of its own: readable when a turn has something to do, */
+int fmq_engine_poll_fd(const fmq_engine *engine);
+/* and how long it may be left alone otherwise (ms). */
+int fmq_engine_next_timeout_ms(fmq_engine *engine);
 /* Turn until fmq_engine_stop. */
 int fmq_engine_run(fmq_engine *engine);
 /* Make run return and end the sync threads after their current job (waits for them). */
@@ -252,5 +256,17 @@ typedef struct fmq_counters {
 } fmq_counters;
 
 void fmq_engine_counters(fmq_engine *engine, fmq_counters *out);
+
+/* Time from the arrival of a request to its answer leaving, waits included.  `buckets[i]` counts
+ * answers that took at most `fmq_latency_limit_us(i)`; the last bucket has no limit. */
+#define FMQ_LATENCY_BUCKETS 16
+
+typedef struct fmq_latency {
+    uint64_t buckets[FMQ_LATENCY_BUCKETS];
+    uint64_t sum_ns;
+} fmq_latency;
+
+uint32_t fmq_latency_limit_us(int bucket); /* 0 for the last */
+void fmq_engine_latencies(fmq_engine *engine, fmq_latency *produce, fmq_latency *fetch);
 
 #endif
