@@ -36,6 +36,8 @@ METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096
+# Decoded partition states that are shared; a cluster has few different ones at a time.
+METASTORE_PARTITION_STATES_CACHED: Final = 1_024
 
 # Checkpoint files have a line per partition.
 CHECKPOINT_BYTES_MAX: Final = 64 << 20
@@ -71,6 +73,7 @@ GATHERED_RECORDS_MAX: Final = 1_000
 # compacted topic. Many times what clients gather in a batch, and half of the 64 MiB that a
 # decompression bomb may cost.
 INFLATED_BATCH_BYTES_MAX: Final = 32 << 20
+
 # `dump-log` inflates one batch at a time; more than a broker would have accepted is damage.
 DUMP_INFLATED_BYTES_MAX: Final = 1 << 30
 # Index, snapshot and checkpoint files are read whole.

@@ -10,6 +10,7 @@ and meet it again in the watch.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from fastmq.cluster.changes import (
     Change,
@@ -40,15 +41,15 @@ class ClusterImage:
         topic_names: names by topic id.
     """
 
-    __slots__ = ("_configs", "_partitions", "_rows", "brokers", "revision", "topic_names", "topics")
+    __slots__ = ("_configs", "_loose", "brokers", "revision", "topic_names", "topics")
 
     def __init__(self) -> None:
         self.revision = 0
         self.brokers: Mapping[int, BrokerState] = {}
         self.topics: Mapping[str, TopicState] = {}
         self.topic_names: Mapping[bytes, str] = {}
-        self._rows: Mapping[str, PutTopic] = {}
-        self._partitions: Mapping[bytes, Mapping[int, PartitionState]] = {}
+        # Partitions whose topic does not exist yet, or no more, or does not count them yet.
+        self._loose: Mapping[bytes, Mapping[int, PartitionState]] = {}
         self._configs: Mapping[tuple[ConfigKind, str], tuple[Mapping[str, str], int]] = {}
 
     def topic_by_id(self, topic_id: bytes) -> TopicState | None:
@@ -101,91 +102,94 @@ class ClusterImage:
         return edit.finish(revision)
 
 
+class _Row(NamedTuple):
+    """What a topic's row says."""
+
+    topic_id: bytes
+    partition_count: int
+    revision: int
+
+
 class _Edit:
-    """A mutable copy of the maps, for the time of one `load`."""
+    """A mutable copy of what changes, for the time of one `load`."""
 
     def __init__(self, image: ClusterImage) -> None:
         self.old = image
         self.brokers = dict(image.brokers)
-        self.rows = dict(image._rows)
-        self.partitions = dict(image._partitions)
         self.configs = dict(image._configs)
-        self.touched: dict[str, None] = {}
-        self.touched_ids: set[bytes] = set()
-        self.copied: set[bytes] = set()
+        # Of the topics that are touched: their rows by name, their partitions by id.
+        self.rows: dict[str, _Row | None] = {}
+        self.drafts: dict[bytes, dict[int, PartitionState]] = {}
 
     def apply(self, change: Change, revision: int) -> None:
         match change:
             case PutPartition(topic_id, index, state):
-                self._own_partitions(topic_id)[index] = state._replace(revision=revision)
-            case PutTopic(name, topic_id):
-                self.rows[name] = change._replace(expected=revision)
-                self._touch(name, topic_id)
+                self._draft(topic_id)[index] = state._replace(revision=revision)
+            case PutTopic(name, topic_id, partition_count):
+                self.rows[name] = _Row(topic_id, partition_count, revision)
             case PutConfig(kind, name, values):
                 self.configs[kind, name] = (values, revision)
             case PutBroker(broker):
                 self.brokers[broker.id] = broker._replace(revision=revision)
             case DropPartition(topic_id, index):
-                self._own_partitions(topic_id).pop(index, None)
+                self._draft(topic_id).pop(index, None)
             case DropTopic(name):
-                row = self.rows.pop(name, None)
-                if row is not None:
-                    self._touch(name, row.topic_id)
+                self.rows[name] = None
             case DropConfig(kind, name):
                 self.configs.pop((kind, name), None)
             case DropBroker(broker_id):
                 self.brokers.pop(broker_id, None)
 
-    def _touch(self, name: str, topic_id: bytes) -> None:
-        self.touched[name] = None
-        self.touched_ids.add(topic_id)
-
-    def _own_partitions(self, topic_id: bytes) -> dict[int, PartitionState]:
-        """Return the topic's partitions as a map that this edit may change."""
-        self.touched_ids.add(topic_id)
-        found = self.partitions.get(topic_id, {})
-        if topic_id not in self.copied:
-            self.copied.add(topic_id)
-            found = self.partitions[topic_id] = dict(found)
-        assert isinstance(found, dict)
-        return found
+    def _draft(self, topic_id: bytes) -> dict[int, PartitionState]:
+        """Return all partitions of a topic id, as a map that this edit may change."""
+        draft = self.drafts.get(topic_id)
+        if draft is None:
+            topic = self.old.topic_by_id(topic_id)
+            draft = dict(enumerate(topic.partitions)) if topic is not None else {}
+            draft.update(self.old._loose.get(topic_id, {}))
+            self.drafts[topic_id] = draft
+        return draft
 
     def finish(self, revision: int) -> ClusterImage:
-        for topic_id in self.touched_ids:
-            name = self.old.topic_names.get(topic_id)
-            if name is not None:
-                self.touched[name] = None
-            if not self.partitions.get(topic_id):
-                self.partitions.pop(topic_id, None)
         image = ClusterImage()
         image.revision = revision
         image.brokers = self.brokers
-        image._rows = self.rows
-        image._partitions = self.partitions
         image._configs = self.configs
-        image.topics, image.topic_names = self._rebuilt_topics()
+        self._finish_topics(image)
         return image
 
-    def _rebuilt_topics(self) -> tuple[dict[str, TopicState], dict[bytes, str]]:
+    def _finish_topics(self, image: ClusterImage) -> None:
         topics = dict(self.old.topics)
         names = dict(self.old.topic_names)
-        for name in self.touched:
+        for name in [names[topic_id] for topic_id in self.drafts if topic_id in names]:
+            # Only partitions changed: the row stays as it was.
+            topic = topics[name]
+            self.rows.setdefault(name, _Row(topic.id, len(topic.partitions), topic.revision))
+        for name, row in self.rows.items():
             gone = topics.pop(name, None)
             if gone is not None:
+                self._draft(gone.id)
                 names.pop(gone.id, None)
-            row = self.rows.get(name)
-            made = None if row is None else self._whole_topic(row)
+            made = None if row is None else _whole_topic(name, row, self._draft(row.topic_id))
             if made is not None:
                 topics[name] = made
                 names[made.id] = name
-        return topics, names
+        loose = dict(self.old._loose)
+        for topic_id, draft in self.drafts.items():
+            held = topics[names[topic_id]].partitions if topic_id in names else ()
+            rest = {index: state for index, state in draft.items() if index >= len(held)}
+            loose.pop(topic_id, None)
+            if rest:
+                loose[topic_id] = rest
+        image.topics, image.topic_names, image._loose = topics, names, loose
 
-    def _whole_topic(self, row: PutTopic) -> TopicState | None:
-        found = self.partitions.get(row.topic_id, {})
-        if len(found) < row.partition_count:
-            return None
-        try:
-            states = tuple(found[index] for index in range(row.partition_count))
-        except KeyError:
-            return None
-        return TopicState(row.name, row.topic_id, states, row.expected)
+
+def _whole_topic(
+    name: str, row: _Row, partitions: Mapping[int, PartitionState]
+) -> TopicState | None:
+    """Return the topic when all its partitions are there."""
+    found = [partitions.get(index) for index in range(row.partition_count)]
+    states = tuple(state for state in found if state is not None)
+    if len(states) < row.partition_count:
+        return None
+    return TopicState(name, row.topic_id, states, row.revision)

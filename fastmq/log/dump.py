@@ -163,9 +163,8 @@ def _codec_name(number: int) -> str:
 def _record_entries(
     header: BatchHeader, batch: bytes, decoder: KeyValueDecoder | None
 ) -> list[Entry]:
-    block = batch[BATCH_HEADER_SIZE:]
-    if header.codec:
-        block = decompress(header.codec, block, DUMP_INFLATED_BYTES_MAX)
+    stored = batch[BATCH_HEADER_SIZE:]
+    block = decompress(header.codec, stored, DUMP_INFLATED_BYTES_MAX) if header.codec else stored
     return [_record_entry(header, record, decoder) for record in read_records(block, header)]
 
 

