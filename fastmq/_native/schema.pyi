@@ -1,7 +1,7 @@
 """Tables that tell the codec what a message looks like, and the base of message classes."""
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
 
 BOOL: Final[int]
 INT8: Final[int]
@@ -31,7 +31,7 @@ class MessageBase:
 class Layout:
     """Where the fields of a class lie; `fields` are (name, how, default)."""
 
-    def __init__(self, cls: type, fields: Sequence[tuple[str, int, object]]) -> None: ...
+    def __new__(cls, owner: type, fields: Sequence[tuple[str, int, object]]) -> Self: ...
 
 @final
 class Table:
@@ -41,11 +41,11 @@ class Table:
     flexible: bool
     size_min: int
 
-    def __init__(
-        self,
-        cls: type,
+    def __new__(
+        cls,
+        owner: type,
         flexible: bool,
         fields: Sequence[tuple[object, ...]],
         tagged: Sequence[tuple[object, ...]],
         absent: Sequence[tuple[object, ...]],
-    ) -> None: ...
+    ) -> Self: ...

@@ -58,11 +58,12 @@ cdef bint is_default(object value, int how, object default) except -1:
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class Layout:
     """Where the fields of a message class lie, and their defaults.
 
     Args:
-        cls: the class; each name is one of its slots.
+        owner: the class; each name is one of its slots.
         fields: (name, how, default) in declaration order; `how` is 0 for the value itself, 1 for
             a new list, 2 for a new instance of the class `default`.
     """
@@ -74,7 +75,7 @@ cdef class Layout:
     cdef tuple names
     cdef dict index
 
-    def __cinit__(self, cls, fields):
+    def __cinit__(self, owner, fields):
         cdef Py_ssize_t i
         self.count = len(fields)
         self.offsets = <Py_ssize_t *>PyMem_Calloc(self.count + 1, sizeof(Py_ssize_t))
@@ -85,7 +86,7 @@ cdef class Layout:
         self.index = {}
         self.names = tuple([name for name, _, _ in fields])
         for i, (name, how, default) in enumerate(fields):
-            self.offsets[i] = slot_offset(cls, name)
+            self.offsets[i] = slot_offset(owner, name)
             self.hows[i] = how
             self.defaults.append(default)
             self.index[name] = self.offsets[i]
@@ -137,26 +138,29 @@ cdef class MessageBase:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+# no_gc_clear: the operations borrow from `keep`, so that must go last.
 @cython.final
+@cython.auto_pickle(False)
+@cython.no_gc_clear
 cdef class Table:
     """The fields of one message class in one version, ready for the codec.
 
     Args:
-        cls: the class; it derives from MessageBase.
+        owner: the class; it derives from MessageBase.
         flexible: whether lengths are compact and each struct ends with tagged fields.
         fields: (name, kind, element, table, nullable, how, default) in wire order.
         tagged: the same with the tag in front, ascending by tag.
         absent: (name, how, default, ignorable) of the fields that this version lacks.
     """
 
-    def __cinit__(self, cls, bint flexible, fields, tagged, absent):
+    def __cinit__(self, owner, bint flexible, fields, tagged, absent):
         cdef Op *op
-        if not issubclass(cls, MessageBase):
-            raise TypeError(f"{cls!r} is not a message class")
-        self.cls = cls
+        if not issubclass(owner, MessageBase):
+            raise TypeError(f"{owner!r} is not a message class")
+        self.cls = owner
         self.flexible = flexible
         self.keep = [fields, tagged, absent]
-        self.unknown_offset = slot_offset(cls, "unknown_tags")
+        self.unknown_offset = slot_offset(owner, "unknown_tags")
         self.size_min = 1 if flexible else 0
         self.ops = <Op *>PyMem_Calloc(len(fields) + 1, sizeof(Op))
         self.tags = <Op *>PyMem_Calloc(len(tagged) + 1, sizeof(Op))
