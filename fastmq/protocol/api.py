@@ -7,9 +7,9 @@ of an API are imported when its first frame is decoded or built. The versions ar
 Source: protocol guide, API keys; KIP-896 for the minimum versions; KAFKA-18659 for Produce.
 """
 
-import sys
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -184,11 +184,13 @@ def advertised(keys: Iterable[int]) -> list[tuple[int, int, int]]:
     return rows
 
 
+@cache
 def request_class(api_key: int) -> "type[Message]":
     """Import (at the first use) and return the request class of an API."""
     return _message_class(api_key, "Request")
 
 
+@cache
 def response_class(api_key: int) -> "type[Message]":
     """Import (at the first use) and return the response class of an API."""
     return _message_class(api_key, "Response")
@@ -196,5 +198,4 @@ def response_class(api_key: int) -> "type[Message]":
 
 def _message_class(api_key: int, suffix: str) -> "type[Message]":
     api = APIS[api_key]
-    module = sys.modules.get(api.module) or import_module(api.module)
-    return cast("type[Message]", getattr(module, api.name + suffix))
+    return cast("type[Message]", getattr(import_module(api.module), api.name + suffix))
