@@ -12,7 +12,9 @@
  */
 #include "fastmq/crc32c.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -64,7 +66,11 @@ static uint32_t (*implementation)(uint32_t, const void *, size_t) = fmq_crc32c_s
 
 #if defined(__x86_64__)
 #define HARDWARE 1
+#ifdef __clang__
+#define HARDWARE_TARGET __attribute__((target("sse4.2,crc32"))) /* a feature of its own there */
+#else
 #define HARDWARE_TARGET __attribute__((target("sse4.2")))
+#endif
 
 HARDWARE_TARGET static inline uint64_t step_word(uint64_t crc, uint64_t word) {
     return __builtin_ia32_crc32di(crc, word);
@@ -75,8 +81,10 @@ HARDWARE_TARGET static inline uint64_t step_byte(uint64_t crc, uint8_t byte) {
 }
 
 static bool hardware_usable(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("sse4.2") != 0;
+    /* Asked of the CPU itself: __builtin_cpu_supports needs a run-time library that not every
+     * compiler brings. */
+    unsigned int eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_2) != 0;
 }
 
 #elif defined(__aarch64__)

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, auto_pickle=False
 """Record batches for Python; the manual is `records.pyi`.
 
 All parsing is `fastmq/record.h`, which bounds every step; here the result becomes objects.
