@@ -13,7 +13,7 @@ typedef struct fmq_names {
 
 typedef struct fmq_listing {
     const fmq_env *env;
-    fmq_names bases, snapshots, indexes, timeindexes;
+    fmq_names bases, snapshots, indexes;
     char *leftovers; /* names to unlink, each with its NUL */
     size_t leftover_size;
 } fmq_listing;
@@ -79,7 +79,7 @@ static int visit(void *arg, const char *name) {
     } kinds[] = {{FMQ_SUFFIX_LOG, &listing->bases},
                  {FMQ_SUFFIX_SNAPSHOT, &listing->snapshots},
                  {FMQ_SUFFIX_INDEX, &listing->indexes},
-                 {FMQ_SUFFIX_TIMEINDEX, &listing->timeindexes}};
+                 {FMQ_SUFFIX_TIMEINDEX, &listing->indexes}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (strcmp(suffix, kinds[i].suffix) == 0) {
             return add_value(kinds[i].names, listing->env, offset);
@@ -99,19 +99,26 @@ static void sort_values(fmq_names *names) {
     }
 }
 
-static int unlink_orphans(const fmq_listing *listing, const char *dir, const fmq_names *names,
-                          const char *suffix) {
+bool fmq_dir_list_has(const int64_t *values, int32_t count, int64_t value) {
+    return count > 0 && bsearch(&value, values, (size_t)count, sizeof *values, compare) != NULL;
+}
+
+/* Index files whose log file is gone. */
+static int unlink_orphans(const fmq_listing *listing, const char *dir) {
+    static const char *const suffixes[] = {FMQ_SUFFIX_INDEX, FMQ_SUFFIX_TIMEINDEX};
+    const fmq_env *env = listing->env;
     char path[FMQ_PATH_MAX];
-    for (int32_t i = 0; i < names->count; i++) {
-        if (listing->bases.count > 0 &&
-            bsearch(&names->values[i], listing->bases.values, (size_t)listing->bases.count,
-                    sizeof(int64_t), compare) != NULL) {
+    for (int32_t i = 0; i < listing->indexes.count; i++) {
+        int64_t base = listing->indexes.values[i];
+        if (fmq_dir_list_has(listing->bases.values, listing->bases.count, base)) {
             continue;
         }
-        fmq_path(path, dir, names->values[i], suffix);
-        int result = listing->env->unlink(listing->env->ctx, path);
-        if (result != FMQ_OK && result != -ENOENT) {
-            return result;
+        for (size_t j = 0; j < sizeof suffixes / sizeof suffixes[0]; j++) {
+            fmq_path(path, dir, base, suffixes[j]);
+            int result = env->unlink(env->ctx, path);
+            if (result != FMQ_OK && result != -ENOENT) {
+                return result;
+            }
         }
     }
     return FMQ_OK;
@@ -129,15 +136,13 @@ static int clean(const fmq_listing *listing, const char *dir) {
             return result;
         }
     }
-    int result = unlink_orphans(listing, dir, &listing->indexes, FMQ_SUFFIX_INDEX);
-    return result != FMQ_OK
-               ? result
-               : unlink_orphans(listing, dir, &listing->timeindexes, FMQ_SUFFIX_TIMEINDEX);
+    return unlink_orphans(listing, dir);
 }
 
 void fmq_dir_list_free(const fmq_env *env, fmq_dir_list *list) {
     fmq_free(env, list->bases);
     fmq_free(env, list->snapshots);
+    fmq_free(env, list->indexes);
     *list = (fmq_dir_list){0};
 }
 
@@ -146,15 +151,16 @@ int fmq_dir_list_read(const fmq_env *env, const char *dir, bool clean_up, fmq_di
     int result = env->list_dir(env->ctx, dir, visit, &listing);
     sort_values(&listing.bases);
     sort_values(&listing.snapshots);
+    sort_values(&listing.indexes);
     if (result == FMQ_OK && clean_up) {
         result = clean(&listing, dir);
     }
     *out = (fmq_dir_list){.bases = listing.bases.values,
                           .base_count = listing.bases.count,
                           .snapshots = listing.snapshots.values,
-                          .snapshot_count = listing.snapshots.count};
-    fmq_free(env, listing.indexes.values);
-    fmq_free(env, listing.timeindexes.values);
+                          .snapshot_count = listing.snapshots.count,
+                          .indexes = listing.indexes.values,
+                          .index_count = listing.indexes.count};
     fmq_free(env, listing.leftovers);
     if (result != FMQ_OK) {
         fmq_dir_list_free(env, out);

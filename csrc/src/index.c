@@ -139,24 +139,33 @@ uint32_t fmq_index_time_floor(const fmq_index *index, int64_t timestamp) {
     return relative;
 }
 
+/* Keep the first `count` entries. */
+static void keep_entries(fmq_index *index, fmq_entries *entries, uint32_t count) {
+    if (count < entries->count) {
+        entries->count = count;
+        entries->saved = entries->saved < count ? entries->saved : count;
+        index->dirty = true;
+    }
+}
+
 void fmq_index_truncate(fmq_index *index, uint32_t position, uint32_t relative) {
     uint32_t key, at;
     int64_t timestamp;
-    while (index->offsets.count > 0) {
-        fmq_index_offset_at(index, index->offsets.count - 1, &key, &at);
+    uint32_t count = index->offsets.count;
+    for (; count > 0; count--) {
+        fmq_index_offset_at(index, count - 1, &key, &at);
         if (at < position && key < relative) {
             break;
         }
-        index->offsets.count--;
     }
-    while (index->times.count > 0) {
-        fmq_index_time_at(index, index->times.count - 1, &timestamp, &key);
+    keep_entries(index, &index->offsets, count);
+    for (count = index->times.count; count > 0; count--) {
+        fmq_index_time_at(index, count - 1, &timestamp, &key);
         if (key < relative) {
             break;
         }
-        index->times.count--;
     }
-    index->dirty = true;
+    keep_entries(index, &index->times, count);
 }
 
 /* Write entries [saved, count) behind those already there and cut what may follow. */
@@ -237,6 +246,56 @@ static int load_entries(const fmq_env *env, fmq_entries *entries, size_t entry_s
         }
     }
     env->close(env->ctx, fd);
+    return result;
+}
+
+void fmq_index_get_end(const fmq_index *index, fmq_index_end *out) {
+    *out = (fmq_index_end){.timestamp = -1};
+    if (index->offsets.count > 0) {
+        fmq_index_offset_at(index, index->offsets.count - 1, &out->relative, &out->position);
+    }
+    if (index->times.count > 0) {
+        fmq_index_time_at(index, index->times.count - 1, &out->timestamp, &out->timestamp_relative);
+    }
+}
+
+/* The last `entry_size` bytes of a file into `out`; 1, 0 when it is empty. */
+static int read_last(const fmq_env *env, const char *path, size_t entry_size, uint8_t *out) {
+    int fd = env->open(env->ctx, path, O_RDONLY, 0);
+    if (fd < 0) {
+        return fd == -ENOENT ? FMQ_ERR_CORRUPT_MESSAGE : fd;
+    }
+    int64_t size = env->file_size(env->ctx, fd);
+    int result = size < 0                          ? (int)size
+                 : size % (int64_t)entry_size != 0 ? FMQ_ERR_CORRUPT_MESSAGE
+                                                   : FMQ_OK;
+    if (result == FMQ_OK && size > 0) {
+        result = fmq_read_exact(env, fd, out, entry_size, size - (int64_t)entry_size);
+        result = result == FMQ_OK ? 1 : result;
+    }
+    env->close(env->ctx, fd);
+    return result;
+}
+
+int fmq_index_read_end(const fmq_env *env, const char *dir, int64_t base, fmq_index_end *out) {
+    char path[FMQ_PATH_MAX];
+    uint8_t entry[FMQ_TIME_ENTRY_SIZE];
+    *out = (fmq_index_end){.timestamp = -1};
+    fmq_path(path, dir, base, FMQ_SUFFIX_INDEX);
+    int result = read_last(env, path, FMQ_OFFSET_ENTRY_SIZE, entry);
+    if (result == 1) {
+        out->relative = fmq_load_be32(entry);
+        out->position = fmq_load_be32(entry + 4);
+    } else if (result != FMQ_OK) {
+        return result;
+    }
+    fmq_path(path, dir, base, FMQ_SUFFIX_TIMEINDEX);
+    result = read_last(env, path, FMQ_TIME_ENTRY_SIZE, entry);
+    if (result == 1) {
+        out->timestamp = (int64_t)fmq_load_be64(entry);
+        out->timestamp_relative = fmq_load_be32(entry + 8);
+        result = FMQ_OK;
+    }
     return result;
 }
 

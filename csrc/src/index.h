@@ -59,6 +59,18 @@ void fmq_index_truncate(fmq_index *index, uint32_t position, uint32_t relative);
  * A table without entries gets no file unless one may exist. */
 int fmq_index_save(const fmq_env *env, fmq_index *index, const char *dir, int64_t base, bool sync);
 
+/* The last entry of each table; zeros and timestamp -1 where it is empty. */
+typedef struct fmq_index_end {
+    uint32_t relative;
+    uint32_t position;
+    int64_t timestamp;
+    uint32_t timestamp_relative;
+} fmq_index_end;
+
+void fmq_index_get_end(const fmq_index *index, fmq_index_end *out);
+/* The same from the files, without reading the rest of them.  Errors as below. */
+int fmq_index_read_end(const fmq_env *env, const char *dir, int64_t base, fmq_index_end *out);
+
 /* Read both files.  FMQ_OK; FMQ_ERR_CORRUPT_MESSAGE when one is missing, cut or not increasing or
  * points past `size` (the tables are empty then); -errno. */
 int fmq_index_load(const fmq_env *env, fmq_index *index, const char *dir, int64_t base,

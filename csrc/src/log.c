@@ -179,7 +179,7 @@ int fmq_log_ready_active(fmq_log *log) {
         return FMQ_OK;
     }
     bool whole;
-    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result == FMQ_OK) {
         result = fmq_segment_load_stats(segment, log->config.index_interval_bytes, &whole);
     }
@@ -210,7 +210,7 @@ static int finish_active(fmq_log *log) {
     }
     segment->sealed = false; /* until there is a new one */
     segment->index_unsynced = true;
-    return fmq_index_save(log->env, &segment->index, log->dir, segment->base_offset, false);
+    return fmq_segment_save_index(segment, false);
 }
 
 int fmq_log_roll(fmq_log *log, int64_t base_offset) {

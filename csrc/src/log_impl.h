@@ -95,7 +95,8 @@ typedef struct fmq_location {
  * bytes, -errno. */
 int fmq_log_locate(fmq_log *log, int64_t offset, fmq_location *out);
 
-/* ---- recovery.c, also used by truncation ------------------------------------------------------*/
+/* ---- opening, in part also used by truncation
+ * ------------------------------------------------------*/
 
 /* Names in the partition directory. */
 typedef struct fmq_dir_list {
@@ -103,8 +104,11 @@ typedef struct fmq_dir_list {
     int32_t base_count;
     int64_t *snapshots; /* ascending */
     int32_t snapshot_count;
+    int64_t *indexes; /* of offset and time indexes, ascending, some twice */
+    int32_t index_count;
 } fmq_dir_list;
 
+bool fmq_dir_list_has(const int64_t *values, int32_t count, int64_t value);
 void fmq_dir_list_free(const fmq_env *env, fmq_dir_list *list);
 /* Read the directory; with `clean_up` leftovers (`.deleted`, `.tmp`, indexes without a log) are
  * unlinked. */
@@ -114,8 +118,21 @@ int fmq_dir_list_read(const fmq_env *env, const char *dir, bool clean_up, fmq_di
 int fmq_drop_snapshots(const fmq_env *env, const char *dir, fmq_dir_list *list, int64_t below,
                        int64_t above);
 
-/* Producer state at `offset`: the newest usable snapshot at or below it, then a replay of headers.
- */
-int fmq_log_load_producers(fmq_log *log, int64_t offset);
+/* How far before a snapshot the older batches of its producers are looked for: what may have been
+ * in flight when the broker was killed, and after a stop that waited for the answers. */
+#define FMQ_RECALL_BYTES (1024 * 1024)
+#define FMQ_RECALL_BYTES_CLEAN (64 * 1024)
+
+/* Producer state at `offset`: the newest usable snapshot of the list at or below it, the batches of
+ * `window` bytes before it, and a replay of headers behind it. */
+int fmq_log_load_producers(fmq_log *log, const fmq_dir_list *list, int64_t offset, int64_t window);
+/* The same, reading the directory. */
+int fmq_log_reload_producers(fmq_log *log, int64_t offset);
+
+/* Epochs of the batches below `offset`: from the file, else from the batches. */
+int fmq_log_load_epochs(fmq_log *log, int64_t offset);
+
+/* Recover everything that the recovery point does not cover; `log->end_offset` is right then. */
+int fmq_log_recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point, fmq_recovery *report);
 
 #endif

@@ -64,7 +64,8 @@ static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_l
 }
 
 static int load_index(fmq_log *log, fmq_segment *segment) {
-    return fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+    bool whole; /* damage shows itself to the reader who comes to it */
+    return fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
 }
 
 int fmq_log_locate(fmq_log *log, int64_t offset, fmq_location *out) {

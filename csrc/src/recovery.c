@@ -1,4 +1,4 @@
-/* Open a log: trust what was closed cleanly, check the rest batch by batch.
+/* Check what is not trusted of a log, batch by batch.
  *
  * Not trusted is every segment from the one that holds the recovery point on.  In it and after it
  * the log ends at the first byte that is not a valid batch, or where a segment does not begin at
@@ -6,33 +6,27 @@
  * below the recovery point were acknowledged: a bad batch there is stepped over and left for
  * readers to meet.
  */
-#include <fcntl.h>
-
 #include "log_impl.h"
-#include "paths.h"
 #include "scan.h"
-
-/* Reads of this size pass 1 GB/s from the page cache. */
-#define SCAN_BUFFER_SIZE (1024 * 1024)
 
 typedef struct fmq_recoverer {
     fmq_log *log;
     fmq_recovery *report;
     int64_t recovery_point;
     int64_t expected; /* offset that the next batch may begin at */
+    int64_t position; /* where the scan of the segment begins */
     uint8_t *buf;
     size_t buf_size;
-    bool is_damaged; /* bad bytes at the end of the segment lie below the recovery point */
+    bool is_index_saved; /* of the first segment: as loaded from its files */
+    bool is_damaged;     /* bad bytes at the end of the segment lie below the recovery point */
 } fmq_recoverer;
 
-/* A buffer for a scan of the segments from `first` on, no larger than they need. */
-static uint8_t *alloc_buffer(const fmq_log *log, int32_t first, size_t *out_size) {
-    int64_t size = FMQ_BATCH_HEADER_SIZE;
+static int64_t largest_segment(const fmq_log *log, int32_t first) {
+    int64_t size = 0;
     for (int32_t i = first; i < log->segment_count; i++) {
         size = log->segments[i]->size > size ? log->segments[i]->size : size;
     }
-    *out_size = size < SCAN_BUFFER_SIZE ? (size_t)size : SCAN_BUFFER_SIZE;
-    return fmq_alloc(log->env, *out_size);
+    return size;
 }
 
 /* ---- one segment -----------------------------------------------------------------------------*/
@@ -114,7 +108,55 @@ static int find_next_batch(const fmq_recoverer *r, const fmq_segment *segment, f
     return 0;
 }
 
-/* Scan a segment from its first byte; its size, index and statistics are right afterwards.
+/* Take the part of the segment below the recovery point as it is, with the index entries that were
+ * synced before the point moved.  1 with the scan's beginning at the point; 0 when the index files
+ * cannot tell; -errno. */
+static int trust_below(fmq_recoverer *r, fmq_segment *segment) {
+    const fmq_env *env = r->log->env;
+    int64_t point = r->recovery_point - segment->base_offset;
+    if (point <= 0 || point > INT32_MAX || !segment->has_index_files) {
+        return 0;
+    }
+    fmq_index_free(env, &segment->index);
+    int result =
+        fmq_index_load(env, &segment->index, r->log->dir, segment->base_offset, segment->size);
+    if (result != FMQ_OK) {
+        return result < 0 ? result : 0;
+    }
+    fmq_index_end end;
+    fmq_index_truncate(&segment->index, UINT32_MAX, (uint32_t)point);
+    fmq_index_get_end(&segment->index, &end);
+    segment->max_timestamp = end.timestamp;
+    segment->max_timestamp_last = end.timestamp_relative;
+    int64_t position = end.position, end_offset = -1;
+    result = fmq_segment_walk(segment, &position, r->recovery_point,
+                              r->log->config.index_interval_bytes, &end_offset);
+    if (result == FMQ_ERR_CORRUPT_MESSAGE || (result >= 0 && end_offset != r->recovery_point)) {
+        return 0;
+    }
+    if (result >= 0) {
+        result = fmq_segment_load_first(segment);
+    }
+    if (result != FMQ_OK) {
+        return result;
+    }
+    /* Kept in memory until the end of the recovery. */
+    r->is_index_saved = !segment->index.dirty;
+    segment->index.dirty = segment->stats_known = true;
+    r->position = position;
+    r->expected = r->recovery_point;
+    return 1;
+}
+
+static void forget_index(fmq_segment *segment) {
+    fmq_index_free(segment->env, &segment->index);
+    segment->unindexed_bytes = 0;
+    segment->first_timestamp = segment->max_timestamp = FMQ_NO_TIMESTAMP;
+    segment->max_timestamp_last = 0;
+    segment->index.loaded = segment->index.dirty = segment->stats_known = true;
+}
+
+/* Scan a segment from `r->position`; its size, index and statistics are right afterwards.
  * 1 when all of it is good, 2 when it ends in bad bytes at `segment->size`, -errno. */
 static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
     fmq_log *log = r->log;
@@ -125,10 +167,9 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
     if (fd < 0) {
         return fd;
     }
-    fmq_index_free(log->env, &segment->index);
-    segment->unindexed_bytes = 0;
-    segment->index.loaded = segment->index.dirty = segment->stats_known = true;
-    fmq_scan_init(&scan, log->env, fd, 0, segment->size, r->buf, r->buf_size);
+    int64_t start = r->position;
+    r->position = 0;
+    fmq_scan_init(&scan, log->env, fd, start, segment->size, r->buf, r->buf_size);
     int result;
     for (;;) {
         result = check_batch(r, segment, &scan, &h, &reason);
@@ -153,7 +194,7 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
         }
     }
     fmq_segment_unpin(segment);
-    r->report->bytes_scanned += scan.position;
+    r->report->bytes_scanned += scan.position - start;
     if (result == FMQ_ERR_CORRUPT_MESSAGE && !r->is_damaged) {
         r->report->reason = reason;
         r->report->truncated_at = r->expected;
@@ -203,7 +244,7 @@ static int finish_sealed(fmq_recoverer *r, fmq_segment *segment) {
     fmq_log *log = r->log;
     int result = fmq_segment_seal(segment);
     if (result == FMQ_OK) {
-        result = fmq_index_save(log->env, &segment->index, log->dir, segment->base_offset, false);
+        result = fmq_segment_save_index(segment, false);
     }
     if (result == FMQ_OK) {
         segment->index_unsynced = true;
@@ -258,7 +299,10 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
             result = finish_sealed(r, log->segments[i - 1]);
         }
         segment->sealed = false;
-        if (result == FMQ_OK && segment->size > 0) {
+        if (r->position == 0) {
+            forget_index(segment);
+        }
+        if (result == FMQ_OK && segment->size > r->position) {
             r->report->recovered = true;
             r->report->indexes_rebuilt++;
             result = scan_segment(r, segment);
@@ -270,9 +314,8 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
             if (result == FMQ_OK) {
                 result = cut_file(log, segment);
             }
-        } else {
-            segment->stats_known = segment->index.loaded = true;
         }
+        r->position = 0;
         segment->end_offset = r->expected;
     }
     if (result == FMQ_OK && r->is_damaged) {
@@ -281,145 +324,28 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
     return result;
 }
 
-/* ---- producer state and epochs of what is trusted --------------------------------------------*/
+/* ---- all of it --------------------------------------------------------------------------------*/
 
-/* Walk over headers of [from, to) and give them to the producer table and, if asked, the epochs. */
-static int replay_segment(fmq_log *log, fmq_segment *segment, int64_t from, int64_t to,
-                          bool with_epochs, uint8_t *buf, size_t buf_size) {
-    int64_t position = 0;
-    if (from > segment->base_offset) {
-        int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
-        if (result != FMQ_OK) {
-            return result;
-        }
-        position = fmq_index_floor(&segment->index, (uint32_t)(from - segment->base_offset));
-    }
-    int fd = fmq_segment_pin(segment);
-    if (fd < 0) {
-        return fd;
-    }
-    fmq_scan scan;
-    fmq_batch_header h;
-    fmq_scan_init(&scan, log->env, fd, position, segment->size, buf, buf_size);
-    int result;
-    while ((result = fmq_scan_peek(&scan, &h)) == 1 && h.base_offset < to) {
-        if (h.base_offset >= from && h.producer_id >= 0) {
-            const uint8_t *bytes;
-            fmq_txn_marker marker = {.is_marker = false, .coordinator_epoch = -1};
-            if ((h.attributes & FMQ_ATTR_CONTROL) != 0 &&
-                fmq_scan_bytes(&scan, h.size, &bytes) == 1) {
-                marker = fmq_txn_marker_read(bytes, &h);
-            }
-            result = fmq_producers_reserve(log->env, &log->producers);
-            if (result != FMQ_OK) {
-                break;
-            }
-            fmq_producers_update(&log->producers, &h, &marker);
-        }
-        if (with_epochs) {
-            result = fmq_epochs_reserve(log->env, &log->epochs);
-            if (result != FMQ_OK) {
-                break;
-            }
-            fmq_epochs_assign(&log->epochs, h.leader_epoch, h.base_offset);
-        }
-        fmq_scan_advance(&scan, &h);
-    }
-    fmq_segment_unpin(segment);
-    return result < 0 ? result : FMQ_OK;
-}
-
-static int replay(fmq_log *log, int64_t from, int64_t to, bool with_epochs) {
-    int result = FMQ_OK;
-    if (from >= to) {
-        return FMQ_OK;
-    }
-    int32_t first = fmq_log_find_segment(log, from);
-    size_t buf_size;
-    uint8_t *buf = alloc_buffer(log, first, &buf_size);
-    if (buf == NULL) {
-        return -ENOMEM;
-    }
-    for (int32_t i = first; i < log->segment_count; i++) {
-        fmq_segment *segment = log->segments[i];
-        if (segment->base_offset >= to) {
-            break;
-        }
-        result = replay_segment(log, segment, from, to, with_epochs, buf, buf_size);
-        if (result != FMQ_OK) {
-            break;
-        }
-    }
-    fmq_free(log->env, buf);
-    return result;
-}
-
-static int load_producers(fmq_log *log, const fmq_dir_list *list, int64_t offset) {
-    int64_t from = log->segments[0]->base_offset;
-    fmq_producers_free(log->env, &log->producers);
-    log->snapshot_offset = -1;
-    for (int32_t i = list->snapshot_count - 1; i >= 0; i--) {
-        if (list->snapshots[i] > offset) {
-            continue;
-        }
-        int result = fmq_producers_load(log->env, &log->producers, log->dir, list->snapshots[i]);
-        if (result < 0) {
-            return result;
-        }
-        if (result == FMQ_OK) {
-            from = log->snapshot_offset = list->snapshots[i];
-            break;
-        }
-    }
-    return replay(log, from, offset, false);
-}
-
-int fmq_log_load_producers(fmq_log *log, int64_t offset) {
-    fmq_dir_list list;
-    int result = fmq_dir_list_read(log->env, log->dir, false, &list);
-    if (result == FMQ_OK) {
-        result = load_producers(log, &list, offset);
-        fmq_dir_list_free(log->env, &list);
-    }
-    return result;
-}
-
-/* Epochs of the batches below `offset`: from the file, else from the batches. */
-static int load_epochs(fmq_log *log, int64_t offset) {
-    int result = fmq_epochs_load(log->env, &log->epochs, log->dir);
-    if (result == FMQ_ERR_CORRUPT_MESSAGE) {
-        fmq_producers saved = log->producers;
-        log->producers = (fmq_producers){0};
-        result = replay(log, log->segments[0]->base_offset, offset, true);
-        fmq_producers_free(log->env, &log->producers);
-        log->producers = saved;
-        log->epochs.dirty = log->epochs.count > 0;
-    }
-    if (result == FMQ_OK) {
-        fmq_epochs_truncate_end(&log->epochs, offset);
-    }
-    return result;
-}
-
-/* ---- open ------------------------------------------------------------------------------------*/
-
-static int recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point, fmq_recovery *report) {
+int fmq_log_recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point,
+                    fmq_recovery *report) {
     int32_t first = fmq_log_find_segment(log, recovery_point);
     fmq_recoverer r = {.log = log,
                        .report = report,
                        .recovery_point = recovery_point,
                        .expected = log->segments[first]->base_offset};
-    r.buf = alloc_buffer(log, first, &r.buf_size);
+    int result = trust_below(&r, log->segments[first]);
+    r.buf = result < 0 ? NULL : fmq_scan_buffer(log->env, largest_segment(log, first), &r.buf_size);
     if (r.buf == NULL) {
-        return -ENOMEM;
+        return result < 0 ? result : -ENOMEM;
     }
+    log->flushed_offset = r.expected;
     /* Snapshots further on may speak of batches that are not there. */
-    int result = fmq_drop_snapshots(log->env, log->dir, list, 0, r.expected);
+    result = fmq_drop_snapshots(log->env, log->dir, list, 0, r.expected);
     if (result == FMQ_OK) {
-        result = load_producers(log, list, r.expected);
+        result = fmq_log_load_producers(log, list, r.expected, FMQ_RECALL_BYTES);
     }
     if (result == FMQ_OK) {
-        result = load_epochs(log, r.expected);
+        result = fmq_log_load_epochs(log, r.expected);
     }
     if (result == FMQ_OK) {
         result = scan_from(&r, first);
@@ -430,152 +356,14 @@ static int recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point, fmq
     if (result == FMQ_OK && r.expected < recovery_point && report->reason == NULL) {
         report->reason = "the log ends below the recovery point";
     }
-    return result == FMQ_OK ? log->env->sync_dir(log->env->ctx, log->dir) : result;
-}
-
-/* Take over a log that was closed cleanly.  2 when its tail is not in order after all. */
-static int trust(fmq_log *log, const fmq_dir_list *list) {
-    fmq_segment *active = fmq_log_active(log);
-    bool whole = true;
-    int result = FMQ_OK;
-    active->sealed = false;
-    active->end_offset = active->base_offset;
-    if (active->size > 0 && active->size <= FMQ_SMALL_SEGMENT) {
-        result = fmq_segment_rebuild(active, log->config.index_interval_bytes, &whole);
-    } else if (active->size > 0) {
-        result = fmq_segment_load_index(active, log->config.index_interval_bytes, NULL);
-        if (result == FMQ_OK) {
-            result = fmq_segment_load_stats(active, log->config.index_interval_bytes, &whole);
-        }
-    } else {
-        active->stats_known = active->index.loaded = true;
-    }
-    if (result != FMQ_OK || !whole) {
-        return result != FMQ_OK ? result : FMQ_ERR_CORRUPT_MESSAGE;
-    }
-    log->end_offset = active->end_offset;
-    result = load_producers(log, list, log->end_offset);
-    return result == FMQ_OK ? load_epochs(log, log->end_offset) : result;
-}
-
-static int add_segments(fmq_log *log, const fmq_dir_list *list) {
-    const fmq_env *env = log->env;
-    char path[FMQ_PATH_MAX];
-    for (int32_t i = 0; i < list->base_count; i++) {
-        fmq_path(path, log->dir, list->bases[i], FMQ_SUFFIX_LOG);
-        int fd = env->open(env->ctx, path, O_RDONLY, 0);
-        if (fd < 0) {
-            return fd;
-        }
-        int64_t size = env->file_size(env->ctx, fd);
-        env->close(env->ctx, fd);
-        if (size < 0 || size > INT32_MAX) {
-            return size < 0 ? (int)size : -EFBIG;
-        }
-        fmq_segment *segment = fmq_segment_new(env, log->files, log->dir, list->bases[i]);
-        if (segment == NULL) {
-            return -ENOMEM;
-        }
-        int result = fmq_log_push_segment(log, segment);
-        if (result != FMQ_OK) {
-            fmq_segment_unref(segment);
-            return result;
-        }
-        segment->size = size;
-        segment->file_exists = true;
-        segment->sealed = true;
-        segment->end_offset = i + 1 < list->base_count ? list->bases[i + 1] : list->bases[i];
-        log->size += size;
-    }
-    return FMQ_OK;
-}
-
-/* An empty directory: the file is made by the first append. */
-static int begin_empty(fmq_log *log, fmq_dir_list *list, int64_t offset) {
-    fmq_segment *segment = fmq_segment_new(log->env, log->files, log->dir, offset);
-    if (segment == NULL) {
-        return -ENOMEM;
-    }
-    segment->stats_known = segment->index.loaded = true;
-    int result = fmq_log_push_segment(log, segment);
-    if (result != FMQ_OK) {
-        fmq_segment_unref(segment);
-        return result;
-    }
-    log->end_offset = offset;
-    return fmq_drop_snapshots(log->env, log->dir, list, 0, -1);
-}
-
-static int load(fmq_log *log, const fmq_log_open_options *options, fmq_recovery *report) {
-    fmq_dir_list list;
-    int64_t log_start = options->log_start > 0 ? options->log_start : 0;
-    int result = fmq_dir_list_read(log->env, log->dir, true, &list);
     if (result != FMQ_OK) {
         return result;
     }
-    if (list.base_count == 0) {
-        result = begin_empty(log, &list, log_start);
-        if (options->recovery_point > log_start) {
-            report->reason = "the log has no segments";
+    if (!report->recovered) {
+        if (r.is_index_saved) {
+            fmq_index_free(log->env, &fmq_log_active(log)->index); /* loaded again when needed */
         }
-    } else {
-        result = add_segments(log, &list);
-        int trusted = FMQ_ERR_CORRUPT_MESSAGE;
-        if (result == FMQ_OK && options->clean) {
-            trusted = trust(log, &list);
-        }
-        if (result == FMQ_OK && trusted == FMQ_ERR_CORRUPT_MESSAGE) {
-            trusted = recover(log, &list, options->recovery_point, report);
-        }
-        result = result == FMQ_OK ? trusted : result;
+        return FMQ_OK;
     }
-    fmq_dir_list_free(log->env, &list);
-    if (result != FMQ_OK) {
-        return result;
-    }
-    int64_t first = log->segments[0]->base_offset;
-    log->start_offset = log_start > first ? log_start : first;
-    log->synced_offset = log->flushed_offset = log->end_offset;
-    if (report->recovered) {
-        log->flushed_offset = first;
-    }
-    return log->start_offset > log->end_offset ? fmq_log_reset(log, log->start_offset) : FMQ_OK;
-}
-
-int fmq_log_open(const fmq_env *env, fmq_files *files, const fmq_log_open_options *options,
-                 fmq_log **out, fmq_recovery *recovery) {
-    *recovery = (fmq_recovery){.truncated_at = -1};
-    *out = NULL;
-    size_t dir_size = strlen(options->dir) + 1;
-    if (dir_size + FMQ_NAME_ROOM > FMQ_PATH_MAX) {
-        return -ENAMETOOLONG;
-    }
-    /* The shared LRU belongs to another thread until the log does. */
-    fmq_files own = {.env = env, .max_open = 1};
-    fmq_log *log = fmq_alloc(env, sizeof *log);
-    if (log == NULL) {
-        return -ENOMEM;
-    }
-    *log = (fmq_log){.env = env,
-                     .files = &own,
-                     .config = options->config,
-                     .snapshot_offset = -1,
-                     .snapshot_unsynced = -1,
-                     .dir = fmq_alloc(env, dir_size)};
-    int result = log->dir == NULL ? -ENOMEM : FMQ_OK;
-    if (result == FMQ_OK) {
-        memcpy(log->dir, options->dir, dir_size);
-        result = load(log, options, recovery);
-    }
-    fmq_files_close_all(&own);
-    if (result != FMQ_OK) {
-        fmq_log_free(log);
-        return result;
-    }
-    log->files = files;
-    for (int32_t i = 0; i < log->segment_count; i++) {
-        log->segments[i]->files = files;
-    }
-    *out = log;
-    return FMQ_OK;
+    return log->env->sync_dir(log->env->ctx, log->dir);
 }

@@ -45,23 +45,13 @@ int fmq_log_advance_start(fmq_log *log, int64_t offset) {
     return dropped < 0 ? dropped : FMQ_OK;
 }
 
-static int load_stats(fmq_log *log, fmq_segment *segment) {
-    bool whole;
-    if (segment->stats_known) {
-        return FMQ_OK;
-    }
-    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
-    return result != FMQ_OK
-               ? result
-               : fmq_segment_load_stats(segment, log->config.index_interval_bytes, &whole);
-}
-
 /* 1 when all records of the segment are older than retention.ms, 0, -errno. */
 static int is_expired(fmq_log *log, fmq_segment *segment, int64_t now_ms) {
     if (log->config.retention_ms < 0 || segment->size == 0) {
         return 0;
     }
-    int result = load_stats(log, segment);
+    bool whole;
+    int result = fmq_segment_load_stats(segment, log->config.index_interval_bytes, &whole);
     if (result != FMQ_OK) {
         return result;
     }
@@ -141,6 +131,7 @@ static int replace_active(fmq_log *log, int64_t position) {
     segment->size = old->size;
     segment->end_offset = old->end_offset;
     segment->file_exists = old->file_exists;
+    segment->has_index_files = old->has_index_files;
     segment->index = old->index;
     segment->index_unsynced = old->index_unsynced;
     old->index = (fmq_index){0};
@@ -157,7 +148,8 @@ static int cut_active(fmq_log *log, int64_t position, int64_t offset) {
     if (result != FMQ_OK || !segment->file_exists) {
         return result;
     }
-    result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+    bool whole;
+    result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result != FMQ_OK) {
         return result;
     }
@@ -173,7 +165,7 @@ static int cut_active(fmq_log *log, int64_t position, int64_t offset) {
     }
     fmq_segment_unpin(segment);
     if (result == FMQ_OK) {
-        result = fmq_index_save(env, &segment->index, log->dir, segment->base_offset, true);
+        result = fmq_segment_save_index(segment, true);
     }
     log->size -= segment->size - position;
     segment->size = position;
@@ -202,7 +194,7 @@ static int settle(fmq_log *log) {
     if (result == FMQ_OK) {
         result = log->env->sync_dir(log->env->ctx, log->dir);
     }
-    return result == FMQ_OK ? fmq_log_load_producers(log, log->end_offset) : result;
+    return result == FMQ_OK ? fmq_log_reload_producers(log, log->end_offset) : result;
 }
 
 static int truncate_to(fmq_log *log, int64_t offset) {

@@ -39,6 +39,9 @@ static inline void fmq_scan_advance(fmq_scan *scan, const fmq_batch_header *h) {
     scan->position += h->size;
 }
 
+/* A buffer to scan `bytes` bytes with, no larger than of use; NULL without memory. */
+uint8_t *fmq_scan_buffer(const fmq_env *env, int64_t bytes, size_t *out_size);
+
 /* Read exactly `size` bytes; a file that ends too early is -EIO. */
 int fmq_read_exact(const fmq_env *env, int fd, void *buf, size_t size, int64_t position);
 

@@ -23,10 +23,10 @@ void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, in
     }
 }
 
-/* Walk over headers from `position`, where the state of the segment is that of this place. */
-static int walk(fmq_segment *segment, int64_t position, int32_t index_interval_bytes) {
+int fmq_segment_walk(fmq_segment *segment, int64_t *position, int64_t stop_offset,
+                     int32_t index_interval_bytes, int64_t *end_offset) {
     const fmq_env *env = segment->env;
-    int64_t left = segment->size - position;
+    int64_t left = segment->size - *position;
     size_t buf_size = left < FMQ_BATCH_HEADER_SIZE ? FMQ_BATCH_HEADER_SIZE
                       : left < WALK_BUFFER_SIZE    ? (size_t)left
                                                    : WALK_BUFFER_SIZE;
@@ -34,31 +34,43 @@ static int walk(fmq_segment *segment, int64_t position, int32_t index_interval_b
     if (buf == NULL) {
         return -ENOMEM;
     }
-    int result = fmq_segment_pin(segment);
-    if (result >= 0) {
-        fmq_scan scan;
-        fmq_batch_header h;
-        fmq_scan_init(&scan, env, result, position, segment->size, buf, buf_size);
-        while ((result = fmq_scan_peek(&scan, &h)) == 1) {
-            if (h.base_offset < segment->base_offset ||
-                fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {
-                result = FMQ_ERR_CORRUPT_MESSAGE;
-                break;
-            }
-            int reserved = fmq_index_reserve(env, &segment->index);
-            if (reserved != FMQ_OK) {
-                result = reserved;
-                break;
-            }
-            fmq_segment_index_batch(segment, &h, scan.position, index_interval_bytes);
-            fmq_scan_advance(&scan, &h);
-            if (!segment->sealed) {
-                segment->end_offset = fmq_batch_last_offset(&h) + 1;
-            }
-        }
-        fmq_segment_unpin(segment);
+    int fd = fmq_segment_pin(segment);
+    if (fd < 0) {
+        fmq_free(env, buf);
+        return fd;
     }
+    fmq_scan scan;
+    fmq_batch_header h;
+    int result;
+    fmq_scan_init(&scan, env, fd, *position, segment->size, buf, buf_size);
+    while ((result = fmq_scan_peek(&scan, &h)) == 1 && h.base_offset < stop_offset) {
+        if (h.base_offset < segment->base_offset ||
+            fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {
+            result = FMQ_ERR_CORRUPT_MESSAGE;
+            break;
+        }
+        int reserved = fmq_index_reserve(env, &segment->index);
+        if (reserved != FMQ_OK) {
+            result = reserved;
+            break;
+        }
+        fmq_segment_index_batch(segment, &h, scan.position, index_interval_bytes);
+        fmq_scan_advance(&scan, &h);
+        *end_offset = fmq_batch_last_offset(&h) + 1;
+    }
+    *position = scan.position;
+    fmq_segment_unpin(segment);
     fmq_free(env, buf);
+    return result;
+}
+
+/* Walk to the end of the file; 0, 2 when bad bytes come first, -errno. */
+static int walk_to_end(fmq_segment *segment, int64_t position, int32_t index_interval_bytes) {
+    int64_t end_offset = segment->base_offset;
+    int result = fmq_segment_walk(segment, &position, INT64_MAX, index_interval_bytes, &end_offset);
+    if (segment->end_unknown) {
+        segment->end_offset = end_offset;
+    }
     return result;
 }
 
@@ -77,12 +89,16 @@ int fmq_segment_rebuild(fmq_segment *segment, int32_t index_interval_bytes, bool
     segment->unindexed_bytes = 0;
     segment->first_timestamp = segment->max_timestamp = FMQ_NO_TIMESTAMP;
     segment->max_timestamp_last = 0;
-    int result = walk(segment, 0, index_interval_bytes);
+    int result = walk_to_end(segment, 0, index_interval_bytes);
     /* Bad bytes end the walk: what lies before them is indexed, readers meet the damage. */
     segment->index.loaded = true;
     segment->index.dirty = true;
     segment->stats_known = true;
     *whole = result == 0;
+    if (result > 0) {
+        /* What is appended behind the damage is found through an entry of its own. */
+        segment->unindexed_bytes = INT32_MAX;
+    }
     if (result >= 0 && segment->sealed) {
         result = fmq_segment_seal(segment);
     }
@@ -94,57 +110,48 @@ int fmq_segment_rebuild(fmq_segment *segment, int32_t index_interval_bytes, bool
     return FMQ_OK;
 }
 
-int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *rebuilt) {
-    if (rebuilt != NULL) {
-        *rebuilt = false;
-    }
-    if (segment->index.loaded) {
+int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *whole) {
+    *whole = true;
+    if (segment->index.loaded || segment->size == 0) {
+        segment->index.loaded = true;
         return FMQ_OK;
     }
-    int result = FMQ_ERR_CORRUPT_MESSAGE;
     if (segment->dir == NULL) {
         return -ESTALE;
     }
-    if (segment->size > 0) {
-        result = fmq_index_load(segment->env, &segment->index, segment->dir, segment->base_offset,
+    int result = fmq_index_load(segment->env, &segment->index, segment->dir, segment->base_offset,
                                 segment->size);
-    }
-    if (result == FMQ_ERR_CORRUPT_MESSAGE) {
-        if (rebuilt != NULL) {
-            *rebuilt = segment->size > FMQ_SMALL_SEGMENT;
-        }
-        if (segment->size == 0) {
-            segment->index.loaded = true;
-            return FMQ_OK;
-        }
-        bool whole;
-        return fmq_segment_rebuild(segment, index_interval_bytes, &whole);
-    }
-    return result;
+    return result == FMQ_ERR_CORRUPT_MESSAGE
+               ? fmq_segment_rebuild(segment, index_interval_bytes, whole)
+               : result;
+}
+
+int fmq_segment_save_index(fmq_segment *segment, bool sync) {
+    segment->has_index_files = true;
+    return fmq_index_save(segment->env, &segment->index, segment->dir, segment->base_offset, sync);
 }
 
 /* What the index does not tell of a segment that is appended to: the headers from its last indexed
- * batch on, and the first one. */
-static int load_tail_stats(fmq_segment *segment, bool *whole) {
-    uint32_t relative, position = 0;
-    if (segment->index.offsets.count > 0) {
-        fmq_index_offset_at(&segment->index, segment->index.offsets.count - 1, &relative,
-                            &position);
-    }
+ * batch at `position` on, and the first one. */
+static int load_tail(fmq_segment *segment, uint32_t position, bool *whole) {
     /* That batch has its entry already: walk as if it had just been made. */
     segment->unindexed_bytes = 0;
-    int result = walk(segment, position, INT32_MAX);
+    int result = walk_to_end(segment, position, INT32_MAX);
     *whole = result == 0;
     if (result < 0 || position == 0) {
         return result < 0 ? result : FMQ_OK;
     }
+    return fmq_segment_load_first(segment);
+}
+
+int fmq_segment_load_first(fmq_segment *segment) {
     uint8_t bytes[FMQ_BATCH_HEADER_SIZE];
     fmq_batch_header h;
     int fd = fmq_segment_pin(segment);
     if (fd < 0) {
         return fd;
     }
-    result = fmq_read_exact(segment->env, fd, bytes, sizeof bytes, 0);
+    int result = fmq_read_exact(segment->env, fd, bytes, sizeof bytes, 0);
     fmq_segment_unpin(segment);
     if (result == FMQ_OK && fmq_batch_parse(bytes, sizeof bytes, &h) == FMQ_OK) {
         segment->first_timestamp = h.max_timestamp;
@@ -158,17 +165,25 @@ int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, b
         segment->stats_known = true;
         return FMQ_OK;
     }
-    int result = fmq_segment_load_index(segment, index_interval_bytes, NULL);
-    if (result != FMQ_OK || segment->stats_known) {
+    fmq_index_end end;
+    int result = FMQ_ERR_CORRUPT_MESSAGE;
+    if (!segment->index.loaded) {
+        result = fmq_index_read_end(segment->env, segment->dir, segment->base_offset, &end);
+    }
+    if (result == FMQ_ERR_CORRUPT_MESSAGE) {
+        result = fmq_segment_load_index(segment, index_interval_bytes, whole);
+        if (result != FMQ_OK || segment->stats_known) {
+            return result;
+        }
+        fmq_index_get_end(&segment->index, &end);
+    }
+    if (result != FMQ_OK) {
         return result;
     }
-    const fmq_index *index = &segment->index;
-    if (index->times.count > 0) {
-        fmq_index_time_at(index, index->times.count - 1, &segment->max_timestamp,
-                          &segment->max_timestamp_last);
-    }
+    segment->max_timestamp = end.timestamp;
+    segment->max_timestamp_last = end.timestamp_relative;
     if (!segment->sealed) {
-        result = load_tail_stats(segment, whole);
+        result = load_tail(segment, end.position, whole);
     }
     segment->stats_known = result == FMQ_OK;
     return result;

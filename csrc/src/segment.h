@@ -27,9 +27,11 @@ struct fmq_segment {
     uint32_t pins;
     int fd;
     bool file_exists;
-    bool sealed;         /* no longer appended to; the last time entry is the largest timestamp */
-    bool stats_known;    /* first and max timestamp are filled in */
-    bool index_unsynced; /* written at a roll, not yet made durable */
+    bool sealed;          /* no longer appended to; the last time entry is the largest timestamp */
+    bool end_unknown;     /* being opened: a walk to the end finds end_offset */
+    bool stats_known;     /* first and max timestamp are filled in */
+    bool has_index_files; /* of whatever content */
+    bool index_unsynced;  /* written at a roll, not yet made durable */
     bool in_lru;
 };
 
@@ -60,6 +62,16 @@ int fmq_segment_create_file(fmq_segment *segment, int64_t preallocate);
 void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, int64_t position,
                              int32_t index_interval_bytes);
 
+/* Walk over headers from `*position`, where index and statistics are as they were when the batch
+ * there was stored, and take each into them.  1 at the first batch with a base offset >=
+ * `stop_offset`, 0 at the end of the file, 2 at bad bytes, with `*position` there and `*end_offset`
+ * the offset after the last batch taken (untouched when there was none); -errno. */
+int fmq_segment_walk(fmq_segment *segment, int64_t *position, int64_t stop_offset,
+                     int32_t index_interval_bytes, int64_t *end_offset);
+
+/* Read first_timestamp from the first header. */
+int fmq_segment_load_first(fmq_segment *segment);
+
 /* No batch follows: close the time index with the largest timestamp. */
 int fmq_segment_seal(fmq_segment *segment);
 
@@ -67,11 +79,15 @@ int fmq_segment_seal(fmq_segment *segment);
  * `*whole` is false.  FMQ_OK or -errno. */
 int fmq_segment_rebuild(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
 
-/* Have the index in memory: from its files, or rebuilt when they are missing or damaged (`*rebuilt`
- * says so, may be NULL).  FMQ_OK or -errno. */
-int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *rebuilt);
+/* Write the index files; `sync` makes them durable. */
+int fmq_segment_save_index(fmq_segment *segment, bool sync);
 
-/* Have first_timestamp and max_timestamp, and end_offset of a segment that is not sealed, in which
+/* Have the index in memory: from its files, or rebuilt when they are missing or damaged; `*whole`
+ * as above.  FMQ_OK or -errno. */
+int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
+
+/* Without loading the index: first_timestamp and max_timestamp, and end_offset of a segment that is
+ * not sealed, in which
  * `*whole` is false when the headers behind the last index entry are bad.  FMQ_OK or -errno. */
 int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
 

@@ -73,18 +73,20 @@ void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
 
 /* ---- flush -----------------------------------------------------------------------------------*/
 
-/* Write and sync the index of a segment, unless it is small enough to be read instead. */
+/* Write and sync the index of a segment, unless it is small enough to be read instead.  Recovery
+ * trusts what an index file says of offsets below the recovery point: one that exists is put right.
+ */
 static int flush_index(fmq_log *log, fmq_segment *segment) {
-    bool has_file = segment->index.offsets.saved > 0 || segment->index.times.saved > 0;
-    if (!segment->sealed && !has_file && segment->size <= FMQ_SMALL_SEGMENT) {
+    if (!segment->sealed && !segment->has_index_files && segment->size <= FMQ_SMALL_SEGMENT) {
         return FMQ_OK;
     }
     if (!segment->index_unsynced && !(segment->index.loaded && segment->index.dirty)) {
         return FMQ_OK;
     }
-    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+    bool whole;
+    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result == FMQ_OK) {
-        result = fmq_index_save(log->env, &segment->index, log->dir, segment->base_offset, true);
+        result = fmq_segment_save_index(segment, true);
     }
     if (result == FMQ_OK) {
         segment->index_unsynced = false;

@@ -49,7 +49,7 @@ static int walk(fmq_segment *segment, int64_t position, fmq_search *search) {
 
 static int load_stats(fmq_log *log, fmq_segment *segment) {
     bool whole;
-    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, NULL);
+    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result == FMQ_OK) {
         result = fmq_segment_load_stats(segment, log->config.index_interval_bytes, &whole);
     }
