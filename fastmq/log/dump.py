@@ -25,7 +25,7 @@ from fastmq.ids import uuid_text
 from fastmq.limits import DUMP_INFLATED_BYTES_MAX, DUMP_SMALL_FILE_BYTES_MAX
 from fastmq.log.checkpoints import decode_epochs, decode_offsets, decode_partition_metadata
 
-__all__ = ["Entry", "KeyValueDecoder", "dump_file", "entry_text"]
+__all__ = ["Entry", "KeyValueDecoder", "dump_file", "entry_text", "is_damage", "log_files"]
 
 # JSON-able values of any type.
 Entry: TypeAlias = dict[str, Any]
@@ -66,6 +66,26 @@ def dump_file(
     if path.stat().st_size > DUMP_SMALL_FILE_BYTES_MAX:
         raise ValueError(f"{path.name}: larger than such a file can be")
     yield from reader(path.read_bytes(), path.stem)
+
+
+def log_files(path: Path) -> list[Path]:
+    """Return the files below a path that `dump_file` can read: itself, or those of a directory.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if _is_known(file))
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix == ".log" or path.suffix in _READERS or path.name in _READERS
+
+
+def is_damage(entry: Entry) -> bool:
+    """Return whether an entry says that the file is not as it should be."""
+    return entry["type"] == "damage" or not entry.get("is_valid", True)
 
 
 def entry_text(entry: Entry, indent: str = "") -> str:
