@@ -64,7 +64,8 @@ def native(name: str, *, csrc: bool) -> Extension:
         sources,
         include_dirs=["csrc/include"],
         depends=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.h")),
-        extra_compile_args=CFLAGS,
+        # Assertions of the library stay on: Python's own flags would switch them off.
+        extra_compile_args=[*CFLAGS, "-UNDEBUG"] if csrc else CFLAGS,
         extra_link_args=LDFLAGS,
         libraries=["pthread"] if csrc else [],
     )

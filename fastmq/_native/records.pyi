@@ -6,7 +6,7 @@ building asks `fastmq._native.core` for one.
 """
 
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Final, Never, final
 
 from typing_extensions import Buffer
 
@@ -69,6 +69,7 @@ class BatchHeader:
 class Record:
     """One record, with its offset and time worked out. Immutable; made by `read_records`."""
 
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def offset(self) -> int: ...
     @property
@@ -111,7 +112,6 @@ def validate_records(block: Buffer, record_count: int, *, need_key: bool) -> Non
 class RecordsBuilder:
     """Collects encoded records and puts a batch header before them."""
 
-    def __new__(cls) -> RecordsBuilder: ...
     @property
     def count(self) -> int: ...
     @property
