@@ -144,7 +144,80 @@ static void reads_what_was_appended(void) {
     }
 }
 
+/* On the real file system: the directory gets its new name, a held slice can still be read. */
+static void deletes_with_a_rename(void) {
+    set_up();
+    fmq_log_config config = fixture_config();
+    config.preallocate = true;
+    fmq_log *log;
+    CHECK_EQ(fixture_open(fmq_env_system(), files, dir, &config, 0, false, &log, NULL), 0);
+    CHECK_EQ(fixture_append(log, &(fixture_spec){.padding = 100}, NULL), FMQ_OK);
+    fmq_slice slice;
+    CHECK_EQ(fmq_log_read(log, 0, 1, 1000, true, &slice), FMQ_OK);
+    char renamed[FIXTURE_PATH_MAX + 16];
+    snprintf(renamed, sizeof renamed, "%s-delete", dir);
+    CHECK_EQ(fmq_log_delete(log, renamed), FMQ_OK);
+    CHECK(access(dir, F_OK) != 0);
+    CHECK(access(renamed, F_OK) == 0);
+    uint8_t bytes[512];
+    CHECK_EQ(fmq_slice_read(&slice, bytes, true), FMQ_OK);
+    fmq_segment_unref(slice.segment);
+    fixture_clear(renamed, true);
+    tear_down();
+}
+
+/* 10,000 partitions must cost little while nothing happens in them. */
+static size_t allocated;
+
+static void *count_realloc(void *ctx, void *memory, size_t size) {
+    (void)ctx;
+    size_t *block = memory != NULL ? (size_t *)memory - 2 : NULL;
+    allocated += size - (block != NULL ? *block : 0);
+    block = realloc(block, size + 2 * sizeof *block);
+    if (block == NULL) {
+        abort();
+    }
+    *block = size;
+    return block + 2;
+}
+
+static void *count_alloc(void *ctx, size_t size) {
+    return count_realloc(ctx, NULL, size);
+}
+
+static void count_free(void *ctx, void *memory) {
+    (void)ctx;
+    if (memory != NULL) {
+        allocated -= *((size_t *)memory - 2);
+        free((size_t *)memory - 2);
+    }
+}
+
+static void holds_little_memory_when_idle(void) {
+    set_up();
+    fmq_env env = *fmq_env_system();
+    env.alloc = count_alloc;
+    env.realloc = count_realloc;
+    env.free = count_free;
+    fmq_log_config config = fixture_config();
+    fmq_log *log;
+    CHECK_EQ(fixture_open(&env, files, dir, &config, 0, false, &log, NULL), FMQ_OK);
+    CHECK(allocated < 1024);
+    CHECK_EQ(fixture_append(log, &(fixture_spec){.producer_id = 1}, NULL), FMQ_OK);
+    CHECK(allocated < 2048);
+    CHECK_EQ(fmq_log_close(log, true), FMQ_OK);
+    CHECK_EQ(allocated, 0);
+    CHECK_EQ(fixture_open(&env, files, dir, &config, 1, true, &log, NULL), FMQ_OK);
+    CHECK_EQ(fmq_files_open_count(files), 0);
+    CHECK(allocated < 2048);
+    CHECK_EQ(fmq_log_close(log, false), FMQ_OK);
+    CHECK_EQ(allocated, 0);
+    tear_down();
+}
+
 int main(void) {
+    RUN(deletes_with_a_rename);
+    RUN(holds_little_memory_when_idle);
     RUN(reads_what_was_appended);
     return check_report();
 }
