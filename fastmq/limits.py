@@ -78,3 +78,18 @@ INFLATED_BATCH_BYTES_MAX: Final = 32 << 20
 DUMP_INFLATED_BYTES_MAX: Final = 1 << 30
 # Index, snapshot and checkpoint files are read whole.
 DUMP_SMALL_FILE_BYTES_MAX: Final = 256 << 20
+
+# Topics whose directories are made, or partitions that are deleted, in one visit to a worker
+# thread: short enough that a stop does not wait for it.
+PARTITION_OPEN_CHUNK: Final = 200
+# A page of DescribeTopicPartitions, whatever the configuration allows.
+DESCRIBED_PARTITIONS_MAX: Final = 10_000
+# Bytes read at once when a search by time goes on behind deleted records.
+TIME_SEARCH_READ_BYTES: Final = 1 << 20
+# Partitions that a background job visits before it looks whether the broker stops.
+MAINTENANCE_SLICE: Final = 64
+# A batch up to this size is inflated and checked on the event loop, which costs less than a visit
+# to a worker thread; what it inflates to is bounded all the same.
+INLINE_INFLATE_BYTES_MAX: Final = 16 << 10
+# Committed offsets on the metrics page; more would be a page of tens of megabytes.
+METRICS_GROUP_OFFSETS_MAX: Final = 20_000

@@ -6,7 +6,6 @@ with `reply()`. All methods may be called from any thread; each holds the engine
 short operation, between two frames of the reactor.
 """
 
-from collections.abc import Sequence
 from typing import Final, final
 
 # Kinds of event that `Engine.take` returns as the first element of a tuple.
@@ -176,9 +175,7 @@ class Engine:
         recovery_point: int = 0,
     ) -> Partition:
         """Register a partition (its directory exists). Nothing is opened until it is used."""
-    def remove_partition(self, partition: Partition) -> None:
-        """Answer its waiters UNKNOWN_TOPIC_OR_PARTITION and forget it; an open log is closed without
-        writing (close or delete it first to do better)."""
+    def remove_partition(self, partition: Partition) -> None: ...
     def run(self) -> None:
         """Serve until `stop`; what the thread does."""
     def run_once(self, timeout_ms: int = 0) -> None:

@@ -543,7 +543,6 @@ cdef class Engine:
     def remove_partition(self, Partition partition not None):
         with nogil:
             fmq_engine_remove_partition(self.handle, partition.handle)
-            fmq_partition_close(partition.handle, False)
 
     def metrics(self):
         cdef fmq_counters counters

@@ -51,6 +51,7 @@ __all__ = [
     "HIGH_WATERMARK",
     "LOG_START",
     "RECOVERY_POINT",
+    "DirectoryInUseError",
     "Expected",
     "Found",
     "LogDir",
@@ -68,6 +69,10 @@ _META: Final = "meta.properties"
 _LOCK: Final = ".lock"
 _CLEAN: Final = ".kafka_cleanshutdown"
 _PARTITION_METADATA: Final = "partition.metadata"
+
+
+class DirectoryInUseError(ConfigError):
+    """Another process has the directory."""
 
 
 class NewPartition(NamedTuple):
@@ -146,7 +151,8 @@ class LogDir:
         """Create, lock and look at the directory.
 
         Raises:
-            ConfigError: another process has it, or its identity cannot be read.
+            DirectoryInUseError: another process has it.
+            ConfigError: its identity cannot be read.
             OSError: the disk fails.
         """
         self._disk.make_dirs(self.path)
@@ -164,7 +170,7 @@ class LogDir:
         self._lock_fd = self._disk.lock(self._in(_LOCK))
         if self._lock_fd is None:
             holder = (self._read_small(_LOCK) or b"").strip().decode(errors="replace")
-            raise ConfigError(
+            raise DirectoryInUseError(
                 f"{self.path} is in use by another broker (process {holder or 'unknown'}); "
                 "stop it, or choose another data directory"
             )
@@ -293,8 +299,9 @@ class LogDirs:
         """Create, lock and look at the directories. One whose disk fails is offline.
 
         Raises:
-            ConfigError: a directory is in use, belongs to another broker or is given twice, or
-                none can be used.
+            DirectoryInUseError: another process has one.
+            ConfigError: a directory belongs to another broker or is given twice, or none can be
+                used.
         """
         if len(paths) > LOG_DIRS_MAX:
             raise ConfigError(f"log.dirs: at most {LOG_DIRS_MAX} directories are possible")

@@ -41,7 +41,7 @@ async def serve_pages(listeners: list[trio.SocketListener], pages: dict[str, Pag
 
 async def _answer(stream: trio.SocketStream, pages: dict[str, Page]) -> None:
     head = bytearray()
-    while b"\r\n\r\n" not in head and b"\n\n" not in head:
+    while head.find(b"\r\n\r\n") < 0 and head.find(b"\n\n") < 0:
         chunk = await stream.receive_some(4096)
         if not chunk or len(head) + len(chunk) > METRICS_REQUEST_BYTES_MAX:
             return
@@ -49,7 +49,7 @@ async def _answer(stream: trio.SocketStream, pages: dict[str, Page]) -> None:
     method, _, rest = head.split(b"\n", 1)[0].strip().partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
     page = pages.get(path)
-    if method not in (b"GET", b"HEAD"):
+    if bytes(method) not in (b"GET", b"HEAD"):
         await _send(stream, "405 Method Not Allowed", "text/plain", b"GET only\n")
     elif page is None:
         known = "".join(f"{name}\n" for name in sorted(pages)).encode()
@@ -61,7 +61,7 @@ async def _answer(stream: trio.SocketStream, pages: dict[str, Page]) -> None:
             logger.exception("page %s failed", path)
             await _send(stream, "500 Internal Server Error", "text/plain", b"see the log\n")
             return
-        await _send(stream, "200 OK", content_type, b"" if method == b"HEAD" else body)
+        await _send(stream, "200 OK", content_type, b"" if bytes(method) == b"HEAD" else body)
 
 
 async def _send(stream: trio.SocketStream, status: str, content_type: str, body: bytes) -> None:

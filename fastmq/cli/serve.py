@@ -1,0 +1,150 @@
+"""`fastmq serve`: run a broker until SIGTERM or SIGINT."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fastmq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastmq.config import BrokerConfig
+    from fastmq.server.broker import Announcement
+
+__all__ = ["serve"]
+
+# Exit codes beside 0 and click's 2 for a wrong command line.
+_EXIT_FAILED = 1
+_EXIT_CONFIG = 2
+_EXIT_PORT_TAKEN = 3
+_EXIT_DIR_LOCKED = 4
+
+_EPILOG = """\b
+Examples:
+  fastmq serve
+  fastmq serve --data-dir /var/lib/fastmq --listen 0.0.0.0:9092 --advertise mq.example.org:9092
+  fastmq serve --dev --listen 127.0.0.1:0 --ready-file /tmp/ready
+  fastmq serve --config server.properties --override num.partitions=12
+
+\b
+Later wins: defaults, --dev, the file, FASTMQ_* environment variables, --data-dir and its
+like, --override. SIGTERM or SIGINT stop the broker; it exits with 0.
+Exit codes: 1 failed, 2 wrong command line or configuration, 3 port taken, 4 data directory in use.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--data-dir", metavar="DIR", help="Where logs and metadata are kept.")
+@click.option("--listen", metavar="HOST:PORT", help="Where clients connect; port 0: a free one.")
+@click.option("--advertise", metavar="HOST:PORT", help="The address that clients are told.")
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="server.properties or a TOML file.",
+)
+@click.option("--override", metavar="KEY=VALUE", multiple=True, help="Set one configuration key.")
+@click.option(
+    "--ready-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Written, as JSON, when the broker serves; removed when it stops.",
+)
+@click.option("--dev", is_flag=True, help="For tests: no fsync, no rebalance delay.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of log lines.")
+def serve(
+    *,
+    data_dir: str | None,
+    listen: str | None,
+    advertise: str | None,
+    config_file: Path | None,
+    override: tuple[str, ...],
+    ready_file: Path | None,
+    dev: bool,
+    log_format: str | None,
+) -> None:
+    """Run a broker.
+
+    Data and metadata are kept in ./fastmq-data and clients connect to 127.0.0.1:9092 unless told
+    otherwise.
+    """
+    try:
+        options = _as_overrides(data_dir, listen, advertise, log_format)
+        config = _load(config_file, [*options, *override], dev=dev)
+        from fastmq.server import logging as server_logging
+
+        server_logging.configure(
+            config.get_str("fastmq.log.format"), level=config.get_str("fastmq.log.level")
+        )
+    except ConfigError as exc:
+        _stop(str(exc), _EXIT_CONFIG)
+    sys.exit(_run(config, ready_file))
+
+
+def _run(config: "BrokerConfig", ready_file: Path | None) -> int:
+    import trio
+
+    from fastmq.log import DirectoryInUseError
+    from fastmq.server.broker import run_broker
+    from fastmq.server.listeners import AddressInUseError
+
+    try:
+        trio.run(lambda: run_broker(config, ready_file=ready_file, announce=_announce))
+    except AddressInUseError as exc:
+        _stop(str(exc), _EXIT_PORT_TAKEN)
+    except DirectoryInUseError as exc:
+        _stop(str(exc), _EXIT_DIR_LOCKED)
+    except ConfigError as exc:
+        _stop(str(exc), _EXIT_CONFIG)
+    return 0
+
+
+def _load(config_file: Path | None, overrides: list[str], *, dev: bool) -> "BrokerConfig":
+    from fastmq.config import ConfigFile, load_broker_config
+
+    file = None
+    if config_file is not None:
+        try:
+            file = ConfigFile(str(config_file), config_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"cannot read {config_file}: {exc}") from exc
+    return load_broker_config(file=file, environ=os.environ, overrides=overrides, dev=dev)
+
+
+def _as_overrides(
+    data_dir: str | None, listen: str | None, advertise: str | None, log_format: str | None
+) -> list[str]:
+    from fastmq.config.listeners import listener_from_address
+
+    overrides = []
+    if data_dir is not None:
+        overrides.append(f"log.dirs={data_dir}")
+    if listen is not None:
+        overrides.append(f"listeners={listener_from_address(listen)}")
+    if advertise is not None:
+        overrides.append(f"advertised.listeners={listener_from_address(advertise)}")
+    if log_format is not None:
+        overrides.append(f"fastmq.log.format={log_format}")
+    return overrides
+
+
+def _announce(announcement: "Announcement") -> None:
+    for name, address in announcement.listeners:
+        click.echo(f"listening on {address} ({name})")
+    click.echo(f"data in {announcement.data_dirs}")
+    if announcement.metrics:
+        click.echo(f"metrics on http://{announcement.metrics}/metrics")
+    address = announcement.listeners[0][1]
+    click.echo(
+        f"try: echo hello | kcat -P -b {address} -t greetings"
+        f" && kcat -C -b {address} -t greetings -e"
+    )
+    sys.stdout.flush()
+
+
+def _stop(message: str, code: int) -> None:
+    click.echo(f"fastmq serve: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,388 @@
+"""One broker, from start to stop.
+
+Start: lock the directories, open the metadata store, load the cluster image, start the engine,
+register partitions (after an unclean stop, check their logs first), load the coordinators, listen,
+write the ready file. Each step needs what the one before it made.
+
+Stop, on SIGTERM or SIGINT: stop accepting, let the engine answer what is parked and take no new
+frames, answer those who wait for a coordinator, close partitions, write checkpoints and the clean
+marker. A second signal, or `fastmq.shutdown.timeout.ms`, cuts the waiting short; the logs are then
+closed all the same, since closing is what makes the next start quick.
+"""
+
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from fastmq._native.core import Engine
+from fastmq.config import BrokerConfig
+from fastmq.coordinator.group import GroupConfig, GroupCoordinatorShard
+from fastmq.errors import ErrorCode, FastmqError
+from fastmq.metastore import MetadataCache, SQLiteMetastore, ensure_cluster_id
+from fastmq.server.background import Background
+from fastmq.server.batches import build_batch, iter_records
+from fastmq.server.clock import Clock
+from fastmq.server.connections import Connection, ConnectionLimits, ConnectionTable
+from fastmq.server.context import BrokerContext
+from fastmq.server.coordinators import CoordinatorDriver
+from fastmq.server.dispatch import Dispatcher
+from fastmq.server.handlers import ROUTES
+from fastmq.server.listeners import OpenListener, accept_connections, open_listener
+from fastmq.server.storage import Storage
+from fastmq.server.store import ClusterStore, ProducerIds
+from fastmq.server.topics import TopicManager
+
+__all__ = ["Announcement", "StorageFailedError", "run_broker"]
+
+logger = logging.getLogger(__name__)
+
+# The engine has no event for the last reply sent, so draining looks now and then.
+_DRAIN_LOOK_S = 0.005
+
+
+class StorageFailedError(FastmqError):
+    """Every data directory has failed; the broker cannot serve anything."""
+
+
+class Announcement(NamedTuple):
+    """What the operator is told when the broker serves.
+
+    Attributes:
+        listeners: (name, host:port), as bound.
+        data_dirs: where logs are kept.
+        metrics: host:port of the metrics page, empty when there is none.
+    """
+
+    listeners: list[tuple[str, str]]
+    data_dirs: tuple[str, ...]
+    metrics: str
+
+
+async def run_broker(
+    config: BrokerConfig,
+    *,
+    ready_file: Path | None = None,
+    announce: Callable[[Announcement], None] = lambda _: None,
+    stop: trio.Event | None = None,
+) -> None:
+    """Run one broker until it is told to stop.
+
+    Args:
+        config: its settings.
+        ready_file: written when clients can connect, removed at the stop.
+        announce: called at the same moment.
+        stop: ends it when set; None = SIGTERM and SIGINT do.
+
+    Raises:
+        ConfigError: the configuration cannot work here (AddressInUseError: a port is taken).
+        DirectoryInUseError: another broker has a data directory.
+        StorageFailedError: all data directories failed while it ran.
+    """
+    broker = _Broker(config)
+    try:
+        await broker.live(ready_file, announce, stop)
+    except BaseExceptionGroup as group:
+        # Nurseries wrap what is raised in them; the operator's mistakes are told plainly.
+        told = [exc for exc in _leaves(group) if isinstance(exc, FastmqError)]
+        if len(told) == 1 and all(
+            isinstance(exc, FastmqError | trio.Cancelled) for exc in _leaves(group)
+        ):
+            raise told[0] from None
+        raise
+    if broker.failed:
+        raise StorageFailedError("every data directory has failed; the log says why")
+
+
+class _Broker:
+    """The life of one broker; `started` is the whole of it."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self._config = config
+        self._stop = trio.Event()
+        self._serves = False
+        self._accept_scope = trio.CancelScope()
+        self._drain_scope = trio.CancelScope()
+        self._context: BrokerContext
+        self._dispatcher: Dispatcher
+        self._cache: MetadataCache
+        self.metrics_address = ""
+        self.failed = False
+
+    async def live(
+        self,
+        ready_file: Path | None,
+        announce: Callable[[Announcement], None],
+        stop: trio.Event | None,
+    ) -> None:
+        """Start, serve until told to stop, stop."""
+        async with trio.open_nursery() as nursery:
+            if stop is None:
+                await nursery.start(self._watch_signals, nursery.cancel_scope)
+            else:
+                nursery.start_soon(self._watch_event, stop)
+            async with self.started() as context:
+                announcement = Announcement(
+                    [(listener.name, listener.address) for listener in context.listeners],
+                    self._config.log_dirs,
+                    self.metrics_address,
+                )
+                with _ready(ready_file, context, announcement):
+                    announce(announcement)
+                    self._serves = True
+                    await self._stop.wait()
+                    await self._drain()
+            nursery.cancel_scope.cancel()
+
+    async def _watch_event(self, stop: trio.Event) -> None:
+        await stop.wait()
+        self._stop.set()
+
+    async def _watch_signals(
+        self,
+        whole: trio.CancelScope,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """First signal: stop, or give the start up. Second: stop waiting for answers."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for number in signals:
+                logger.info("%s: stopping", signal.Signals(number).name)
+                if not self._serves:
+                    whole.cancel()
+                elif self._stop.is_set():
+                    self._drain_scope.cancel()
+                self._stop.set()
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[BrokerContext]:
+        """Start everything, and stop it in the opposite order."""
+        config = self._config
+        with Storage.opened(config) as storage:
+            store = SQLiteMetastore(storage.metadata_path)
+            await store.open()
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(store.run, name="metadata store")
+                    engine = _make_engine(config)
+                    try:
+                        async with self._serving(storage, store, engine) as context:
+                            yield context
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await trio.to_thread.run_sync(engine.stop)
+                    nursery.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await store.close()
+
+    @asynccontextmanager
+    async def _serving(
+        self, storage: Storage, store: SQLiteMetastore, engine: Engine
+    ) -> AsyncIterator[BrokerContext]:
+        context = self._context = await self._make_context(storage, store, engine)
+        background = Background(context)
+        context.reload_broker_config()
+        # Until all logs have been checked, a stop leaves them to the check of the next start.
+        context.topics.deletions.extend(await context.topics.load())
+        try:
+            engine.start()
+            async with trio.open_nursery() as nursery:
+                self._dispatcher = Dispatcher(engine, context.connections, ROUTES, context)
+                nursery.start_soon(self._dispatcher.run, name="dispatch")
+                nursery.start_soon(context.groups.run, name="group coordinators")
+                context.adopt_offsets_topic()
+                nursery.start_soon(self._cache.run, name="metadata watch")
+                nursery.start_soon(background.run, name="background")
+                context.listeners = _open_listeners(self._config)
+                try:
+                    if self._config.get_str("fastmq.metrics.listener"):
+                        self.metrics_address = await nursery.start(self._serve_metrics)
+                    nursery.start_soon(self._accept_all, name="accept")
+                    yield context
+                finally:
+                    _close_listeners(context.listeners)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await background.close_partitions()
+
+    async def _make_context(
+        self, storage: Storage, store: SQLiteMetastore, engine: Engine
+    ) -> BrokerContext:
+        config = self._config
+        cluster_id = await ensure_cluster_id(store, os.urandom)
+        storage.join(cluster_id)
+        cache = self._cache = MetadataCache(store)
+        await cache.load()
+        cluster = ClusterStore(cache)
+        async with cluster.lock:
+            await cluster.commit(storage.registration(cluster.image))
+        clock = Clock()
+        topics = TopicManager(
+            node_id=config.node_id,
+            engine=engine,
+            store=cluster,
+            storage=storage,
+            config=lambda: self._context.config if hasattr(self, "_context") else config,
+        )
+        group_config = _group_config(config)
+        return BrokerContext(
+            config=config,
+            cluster_id=cluster_id,
+            clock=clock,
+            engine=engine,
+            connections=ConnectionTable(_connection_limits(config)),
+            storage=storage,
+            store=cluster,
+            topics=topics,
+            producer_ids=ProducerIds(store),
+            groups=CoordinatorDriver(
+                clock=clock,
+                make_shard=lambda _: GroupCoordinatorShard(group_config, _new_id),
+                build_batch=build_batch,
+                iter_records=iter_records,
+            ),
+            on_all_dirs_offline=self._fail,
+        )
+
+    async def _accept_all(self) -> None:
+        with self._accept_scope:
+            async with trio.open_nursery() as nursery:
+                for listener in self._context.listeners:
+                    nursery.start_soon(accept_connections, listener, self._take_over)
+
+    def _take_over(self, listener: OpenListener, sock: socket.socket, host: str) -> None:
+        context = self._context
+        refusal = context.connections.refusal(host)
+        if refusal is not None:
+            sock.close()
+            context.connections.refused_total += 1
+            logger.warning("refused a connection from %s: %s", host, refusal)
+            return
+        conn_id = context.engine.add_connection(sock.detach(), listener_id=listener.listener_id)
+        context.connections.add(Connection(conn_id, listener, host))
+
+    async def _serve_metrics(self, task_status: trio.TaskStatus[str]) -> None:
+        from fastmq.server.metrics import serve_metrics
+
+        await serve_metrics(self._context, self._dispatcher, task_status=task_status)
+
+    def _fail(self) -> None:
+        logger.critical("every data directory has failed: stopping")
+        self.failed = True
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Stop accepting and answer what has been asked, for a bounded time."""
+        context = self._context
+        self._accept_scope.cancel()
+        _close_listeners(context.listeners)
+        timeout_s = self._config.get_int("fastmq.shutdown.timeout.ms") / 1000
+        self._drain_scope.deadline = trio.current_time() + timeout_s
+        with self._drain_scope:
+            context.draining = True
+            context.engine.set_draining()
+            context.groups.resign_all(ErrorCode.NOT_COORDINATOR)
+            while (  # noqa: ASYNC110 - as said at the constant
+                self._dispatcher.open_requests or context.engine.unsent_replies()
+            ):
+                await trio.sleep(_DRAIN_LOOK_S)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc
+
+
+def _make_engine(config: BrokerConfig) -> Engine:
+    return Engine(
+        node_id=config.node_id,
+        thread=config.get_str("fastmq.reactor") != "nested",
+        max_open_files=config.get_int("fastmq.files.open.max"),
+        max_request_bytes=config.get_int("socket.request.max.bytes"),
+        max_buffered_bytes=config.get_int("queued.max.request.bytes"),
+        max_unanswered_frames=config.get_int("fastmq.connection.frames.max"),
+        fetch_max_bytes=config.get_int("fetch.max.bytes"),
+        idle_timeout_ms=config.get_int("connections.max.idle.ms"),
+        frame_timeout_ms=config.get_int("fastmq.frame.timeout.ms"),
+        sync_threads=config.get_int("fastmq.sync.threads"),
+        flush_interval_ms=config.get_int("fastmq.flush.interval.ms"),
+    )
+
+
+def _open_listeners(config: BrokerConfig) -> list[OpenListener]:
+    opened: list[OpenListener] = []
+    try:
+        for number, spec in enumerate(config.listeners):
+            opened.append(open_listener(number, spec))
+    except BaseException:
+        _close_listeners(opened)
+        raise
+    return opened
+
+
+def _close_listeners(listeners: list[OpenListener]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
+def _connection_limits(config: BrokerConfig) -> ConnectionLimits:
+    overrides = {}
+    for entry in config.get_list("max.connections.per.ip.overrides"):
+        host, _, count = entry.rpartition(":")
+        overrides[host] = int(count)
+    return ConnectionLimits(
+        config.get_int("max.connections"), config.get_int("max.connections.per.ip"), overrides
+    )
+
+
+def _group_config(config: BrokerConfig) -> GroupConfig:
+    return GroupConfig(
+        initial_rebalance_delay_ms=config.get_int("group.initial.rebalance.delay.ms"),
+        min_session_timeout_ms=config.get_int("group.min.session.timeout.ms"),
+        max_session_timeout_ms=config.get_int("group.max.session.timeout.ms"),
+        max_size=config.get_int("group.max.size"),
+        offset_metadata_max_size=config.get_int("offset.metadata.max.bytes"),
+        offsets_retention_ms=config.get_int("offsets.retention.minutes") * 60_000,
+        offsets_retention_check_interval_ms=config.get_int("offsets.retention.check.interval.ms"),
+    )
+
+
+def _new_id() -> str:
+    raw = secrets.token_hex(16)
+    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+@contextmanager
+def _ready(path: Path | None, context: BrokerContext, announcement: Announcement) -> Iterator[None]:
+    """Write the ready file in one step, so that nobody reads half of it, and remove it after."""
+    if path is None:
+        yield
+        return
+    ready = {
+        "pid": os.getpid(),
+        "node_id": context.node_id,
+        "cluster_id": context.cluster_id,
+        "listeners": dict(announcement.listeners),
+        "metrics": announcement.metrics,
+        "data_dirs": list(announcement.data_dirs),
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(ready) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

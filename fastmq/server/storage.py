@@ -1,0 +1,254 @@
+"""The log directories of a running broker: who is where, what the checkpoints say.
+
+`fastmq.log` knows directories; this keeps what the broker has learned of them at the start (which
+were clean, what their checkpoints said, where each partition was found) and writes checkpoints and
+the clean marker. Every method blocks on the disk unless it says otherwise.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from fastmq.cluster import BrokerState, ClusterImage, PutBroker, plan_new_epochs
+from fastmq.cluster.changes import Change
+from fastmq.config import BrokerConfig
+from fastmq.errors import ErrorCode, KafkaError
+from fastmq.log import (
+    HIGH_WATERMARK,
+    LOG_START,
+    RECOVERY_POINT,
+    Disk,
+    Expected,
+    LogDir,
+    LogDirs,
+    NewPartition,
+    PartitionKey,
+    Reconciled,
+)
+
+__all__ = ["Home", "Storage"]
+
+logger = logging.getLogger(__name__)
+
+_METADATA_FILE = "fastmq-metadata.sqlite"
+
+
+class Home:
+    """Where a partition lies and what was known of it at the start.
+
+    Attributes:
+        dir_id: the engine's number of the directory.
+        clean: its end can be trusted; otherwise the log has to be checked.
+    """
+
+    __slots__ = ("clean", "dir_id", "log_start", "path", "recovery_point")
+
+    def __init__(
+        self, dir_id: int, path: str, *, clean: bool, log_start: int, recovery_point: int
+    ) -> None:
+        self.dir_id = dir_id
+        self.path = path
+        self.clean = clean
+        self.log_start = log_start
+        self.recovery_point = recovery_point
+
+
+class Storage:
+    """The open log directories."""
+
+    def __init__(self, dirs: LogDirs, config: BrokerConfig, disk: Disk) -> None:
+        self._dirs = dirs
+        self._config = config
+        self.disk = disk
+        # Per directory: the checkpoints as they are on disk, kept up to date by `checkpoint`.
+        self._tables: list[dict[str, dict[PartitionKey, int]]] = []
+        self._fresh = [directory.identity is None for directory in dirs.directories]
+
+    @classmethod
+    @contextmanager
+    def opened(cls, config: BrokerConfig) -> Iterator["Storage"]:
+        """Lock the directories for the time of the context.
+
+        Raises:
+            DirectoryInUseError: another broker has one of them.
+            ConfigError: a directory cannot be used for another reason.
+        """
+        disk = Disk(durable=config.get_str("fastmq.flush") != "never")
+        dirs = LogDirs.open(
+            config.log_dirs, node_id=config.node_id, random_bytes=os.urandom, disk=disk
+        )
+        try:
+            yield cls(dirs, config, disk)
+        finally:
+            dirs.close()
+
+    @property
+    def metadata_path(self) -> str:
+        """The file of the embedded metadata store."""
+        place = self._config.get_str("metadata.log.dir") or self._dirs.online()[0].path
+        self.disk.make_dirs(place)
+        return f"{place}/{_METADATA_FILE}"
+
+    @property
+    def cluster_id(self) -> str | None:
+        """The cluster that the directories belong to, None when they are new."""
+        return self._dirs.cluster_id
+
+    @property
+    def directories(self) -> tuple[LogDir, ...]:
+        """All directories; the index is the engine's `dir_id`. Does not block."""
+        return self._dirs.directories
+
+    def join(self, cluster_id: str) -> None:
+        """Give new directories their identity and read the checkpoints.
+
+        Raises:
+            ConfigError: they belong to another cluster.
+        """
+        self._dirs.join(cluster_id)
+        for directory in self.directories:
+            tables: dict[str, dict[PartitionKey, int]] = {}
+            for name in (RECOVERY_POINT, LOG_START, HIGH_WATERMARK):
+                tables[name] = directory.read_offsets(name) if directory.is_online else {}
+            self._tables.append(tables)
+            for problem in directory.problems:
+                logger.warning("%s", problem)
+            if directory.error is not None:
+                logger.error("%s is offline: %s", directory.path, directory.error)
+
+    def registration(self, image: ClusterImage) -> list[Change]:
+        """Plan the broker's row and, after an unclean stop, new leader epochs. Does not block."""
+        node_id = self._config.node_id
+        before = image.brokers.get(node_id)
+        state = BrokerState(
+            node_id,
+            1 if before is None else before.epoch + 1,
+            (),
+            rack=self._config.get_str("broker.rack") or None,
+            host=self._config.get_str("fastmq.host"),
+            directories=tuple(directory.id for directory in self._dirs.online()),
+        )
+        changes: list[Change] = [PutBroker(state, 0 if before is None else before.revision)]
+        if not all(self._is_clean(dir_id) for dir_id in range(len(self.directories))):
+            changes += plan_new_epochs(image, node_id)
+        return changes
+
+    def find_partitions(
+        self, expected: Mapping[PartitionKey, Expected]
+    ) -> tuple[dict[PartitionKey, Home], Reconciled]:
+        """Compare the directories with the metadata, and make what is missing.
+
+        Returns:
+            The home of each partition that is online, and what was found.
+        """
+        found = self._dirs.reconcile(expected)
+        for path in found.strays:
+            logger.warning("%s is not in the metadata; it was set aside", path)
+        homes = {
+            (topic, index): self._home(directory, topic, index)
+            for topic, index, directory in found.present
+        }
+        for key in found.missing:
+            logger.warning("%s-%d has no directory here; it begins empty", *key)
+        missing = [(key, expected[key]) for key in found.missing]
+        homes.update(
+            self.create((key[0], key[1], want.topic_id, want.directory_id) for key, want in missing)
+        )
+        return homes, found
+
+    def create(
+        self, partitions: Iterable[tuple[str, int, bytes, bytes]]
+    ) -> dict[PartitionKey, Home]:
+        """Make directories for new partitions; those whose directory fails are left out.
+
+        Args:
+            partitions: (topic, index, topic id, directory id).
+        """
+        by_dir: dict[bytes, list[NewPartition]] = {}
+        for topic, index, topic_id, directory_id in partitions:
+            by_dir.setdefault(directory_id, []).append(NewPartition(topic, index, topic_id))
+        homes = {}
+        for directory_id, wanted in by_dir.items():
+            directory = self._dirs.by_id(directory_id)
+            if directory is None:
+                continue
+            try:
+                directory.create_partitions(wanted)
+            except OSError as exc:
+                logger.error("cannot make directories in %s: %s", directory.path, exc)  # noqa: TRY400
+                continue
+            dir_id = self.directories.index(directory)
+            for new in wanted:
+                path = directory.partition_path(new.topic, new.partition)
+                homes[new.topic, new.partition] = Home(
+                    dir_id, path, clean=True, log_start=0, recovery_point=0
+                )
+        return homes
+
+    def _home(self, directory: LogDir, topic: str, index: int) -> Home:
+        dir_id = self.directories.index(directory)
+        tables = self._tables[dir_id]
+        return Home(
+            dir_id,
+            directory.partition_path(topic, index),
+            clean=self._is_clean(dir_id),
+            log_start=tables[LOG_START].get((topic, index), 0),
+            recovery_point=tables[RECOVERY_POINT].get((topic, index), 0),
+        )
+
+    def _is_clean(self, dir_id: int) -> bool:
+        return self._fresh[dir_id] or self.directories[dir_id].was_clean
+
+    def deletion_path(self, dir_id: int, topic: str, index: int) -> str:
+        """Return what to rename a partition's directory to. Does not block."""
+        return self.directories[dir_id].deletion_path(topic, index)
+
+    def checkpoint(
+        self, dir_id: int, name: str, offsets: Mapping[PartitionKey, int | None]
+    ) -> None:
+        """Bring a checkpoint up to date; None removes an entry. Writes only when it differs.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        table = self._tables[dir_id][name]
+        new = {**table, **{key: offset for key, offset in offsets.items() if offset is not None}}
+        for key, offset in offsets.items():
+            if offset is None:
+                new.pop(key, None)
+        if new != table and self.directories[dir_id].is_online:
+            self.directories[dir_id].write_offsets(name, new)
+            self._tables[dir_id][name] = new
+
+    def checkpointed(self, dir_id: int, name: str) -> list[PartitionKey]:
+        """Return the partitions that a checkpoint has an entry of. Does not block."""
+        return list(self._tables[dir_id][name])
+
+    def mark_clean(self, dir_id: int) -> None:
+        """Write the clean marker of a directory whose logs are all closed.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        if self.directories[dir_id].is_online:
+            self.directories[dir_id].mark_clean()
+
+    def on_offline(self, dir_id: int, errno: int) -> None:
+        """Stop using a directory. Does not block."""
+        directory = self.directories[dir_id]
+        logger.error("%s is offline: %s", directory.path, os.strerror(errno))
+        directory.mark_offline(OSError(errno, os.strerror(errno), directory.path))
+
+    def check_online(self, dir_id: int) -> None:
+        """Check that a directory works. Does not block.
+
+        Raises:
+            KafkaError: KAFKA_STORAGE_ERROR.
+        """
+        if not self.directories[dir_id].is_online:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's directory is offline")
+
+    def any_online(self) -> bool:
+        """Return whether anything can be stored at all. Does not block."""
+        return bool(self._dirs.online())
