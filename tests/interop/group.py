@@ -38,9 +38,9 @@ class Member:
         self.process.terminate()
         try:
             code = self.process.wait(MEMBER_STOP_S)
+            self.read()
         finally:
             self.kill()
-        self.read()
         assert code == 0, f"{self.name} ended with {code}: {self.error_text()}"
 
     def kill(self) -> None:
@@ -48,7 +48,7 @@ class Member:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._reader.close() if self.process.returncode != 0 else None
+        self._reader.close()
 
     def check_alive(self) -> None:
         code = self.process.poll()
@@ -79,7 +79,8 @@ class Group:
 
     def leave(self) -> None:
         """The oldest member goes."""
-        self.members.pop(0).leave()
+        self.members[0].leave()
+        self.members.pop(0)
 
     def read(self) -> int:
         for member in self.members:
