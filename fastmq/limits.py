@@ -36,6 +36,8 @@ METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096
+# Space held back for commits on a full disk: the deletion of thousands of topics fits.
+METASTORE_RESERVE_BYTES: Final = 1 << 20
 # Decoded partition states that are shared; a cluster has few different ones at a time.
 METASTORE_PARTITION_STATES_CACHED: Final = 1_024
 

@@ -5,6 +5,7 @@ is one blocking operation: call it from a worker thread, or before the broker se
 `durable=False` nothing is synced (`--dev`).
 """
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -39,7 +40,7 @@ class Disk:
             while part := os.read(fd, 1 << 20):
                 size += len(part)
                 if size > max_bytes:
-                    raise OSError(27, "the file is too large", path)
+                    raise OSError(errno.EFBIG, "the file is too large", path)
                 parts.append(part)
             return b"".join(parts)
         finally:
@@ -131,8 +132,7 @@ class Disk:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            _write_all(fd, b"%d\n" % os.getpid())
+            _write_holder(fd)
         except BlockingIOError:
             os.close(fd)
             return None
@@ -144,6 +144,16 @@ class Disk:
     def unlock(self, fd: int) -> None:
         """Give a lock back."""
         os.close(fd)
+
+
+def _write_holder(fd: int) -> None:
+    """Write who has the lock, for the message to others; a full disk must not stop the start."""
+    try:
+        # Always the same size, so that a block that is there is enough.
+        os.pwrite(fd, b"%-10d\n" % os.getpid(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -5,6 +5,9 @@ revisions in order and the event loop never waits for the disk. The file is in W
 `synchronous=FULL`: a transaction that returned is on the disk. `synchronous=OFF` is for throw-away
 data. The process holds SQLite's exclusive lock while the store is open.
 
+A transaction that finds the disk full gives back the space that `<file>-reserve` holds and is tried
+once more, so that topics can be deleted, and a broker can start, on a full disk.
+
 Leases live in memory: a lease belongs to the only process there is, so keys that are still under a
 lease when the file is opened are left over from one that died, and are deleted then. Events are
 remembered in memory only, for watchers of this process, up to a limit.
@@ -12,7 +15,8 @@ remembered in memory only, for watchers of this process, up to a limit.
 
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -21,6 +25,7 @@ import trio
 from fastmq.limits import (
     METASTORE_HISTORY_EVENTS_MAX,
     METASTORE_LEASES_MAX,
+    METASTORE_RESERVE_BYTES,
     METASTORE_VALUE_BYTES_MAX,
 )
 from fastmq.metastore.interface import (
@@ -37,6 +42,7 @@ from fastmq.metastore.interface import (
     Put,
     Snapshot,
 )
+from fastmq.metastore.reserve import SpaceReserve
 
 __all__ = ["SQLiteMetastore"]
 
@@ -75,6 +81,7 @@ class SQLiteMetastore(Metastore):
     def __init__(self, path: str | Path, *, durable: bool = True) -> None:
         self._path = Path(path)
         self._durable = durable
+        self._reserve = SpaceReserve(Path(f"{path}-reserve"), METASTORE_RESERVE_BYTES)
         self._connection: sqlite3.Connection | None = None
         self._lock = trio.Lock()
         self._revision = 0
@@ -106,7 +113,8 @@ class SQLiteMetastore(Metastore):
         except sqlite3.Error as error:
             raise MetastoreError(f"cannot open {self._path}: {error}") from None
         try:
-            return connection, self._prepare(connection)
+            revision = self._with_reserve(self._prepare, connection)
+            return connection, revision
         except sqlite3.Error as error:
             connection.close()
             if "locked" in str(error):
@@ -118,26 +126,39 @@ class SQLiteMetastore(Metastore):
             connection.close()
             raise
 
+    def _with_reserve(
+        self, work: Callable[[sqlite3.Connection], _Result], connection: sqlite3.Connection
+    ) -> _Result:
+        """Run SQL; where the disk is full, once more with the space held back."""
+        try:
+            result = work(connection)
+        except sqlite3.OperationalError as error:
+            is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            if not is_full or connection.in_transaction or not self._reserve.release():
+                raise
+            return work(connection)
+        self._reserve.hold()
+        return result
+
     def _prepare(self, connection: sqlite3.Connection) -> int:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if version == 0 and application == 0:
-            self._create(connection)
-        elif application != _APPLICATION_ID:
-            raise MetastoreError(f"{self._path} is another program's database")
-        elif version != _SCHEMA_VERSION:
-            raise MetastoreError(f"{self._path} was written by another version of fastmq")
-        (left_over,) = connection.execute("SELECT count(*) FROM kv WHERE lease > 0").fetchone()
-        (revision,) = connection.execute("SELECT value FROM counters").fetchone()
-        if left_over:
-            connection.execute("DELETE FROM kv WHERE lease > 0")
-            revision += 1
-            connection.execute("UPDATE counters SET value = ?", (revision,))
-        connection.execute("COMMIT")
+        with _transaction(connection):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if version == 0 and application == 0:
+                self._create(connection)
+            elif application != _APPLICATION_ID:
+                raise MetastoreError(f"{self._path} is another program's database")
+            elif version != _SCHEMA_VERSION:
+                raise MetastoreError(f"{self._path} was written by another version of fastmq")
+            (left_over,) = connection.execute("SELECT count(*) FROM kv WHERE lease > 0").fetchone()
+            (revision,) = connection.execute("SELECT value FROM counters").fetchone()
+            if left_over:
+                connection.execute("DELETE FROM kv WHERE lease > 0")
+                revision += 1
+                connection.execute("UPDATE counters SET value = ?", (revision,))
         return int(revision)
 
     def _create(self, connection: sqlite3.Connection) -> None:
@@ -208,7 +229,7 @@ class SQLiteMetastore(Metastore):
             raise MetastoreUnavailableError("the metadata store is closed")
         try:
             # Never abandoned when cancelled: the connection must not be used by two threads.
-            return await trio.to_thread.run_sync(work, connection)
+            return await trio.to_thread.run_sync(self._with_reserve, work, connection)
         except sqlite3.Error as error:
             raise MetastoreUnavailableError(f"{self._path}: {error}") from error
 
@@ -351,21 +372,27 @@ def _transact(
     connection: sqlite3.Connection, revision: int, compares: Sequence[Compare], ops: Sequence[Op]
 ) -> list[Event] | Conflict:
     """Run one transaction, with `revision` for what it writes."""
+    with _transaction(connection):
+        conflict = tuple(compare.key for compare in compares if not _stands(connection, compare))
+        if conflict:
+            return Conflict(conflict)
+        events = [_perform(connection, revision, op) for op in ops]
+        if ops:
+            connection.execute("UPDATE counters SET value = ?", (revision,))
+    return [event for event in events if event is not None]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        conflict = tuple(compare.key for compare in compares if not _stands(connection, compare))
-        events = [] if conflict else [_perform(connection, revision, op) for op in ops]
-        if ops and not conflict:
-            connection.execute("UPDATE counters SET value = ?", (revision,))
-        connection.execute("ROLLBACK" if conflict else "COMMIT")
+        yield
+        connection.execute("COMMIT")
     except BaseException:
         # A failed COMMIT may have ended the transaction already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    if conflict:
-        return Conflict(conflict)
-    return [event for event in events if event is not None]
 
 
 def _stands(connection: sqlite3.Connection, compare: Compare) -> bool:

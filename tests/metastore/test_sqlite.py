@@ -14,6 +14,7 @@ from fastmq.metastore import (
     Put,
     SQLiteMetastore,
 )
+from fastmq.metastore.reserve import SpaceReserve
 
 pytestmark = pytest.mark.trio
 
@@ -93,7 +94,7 @@ async def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
 
 
 async def test_an_error_of_the_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    """A full disk is simulated by SQLite's own limit of pages."""
+    """A full disk is simulated by SQLite's own limit of pages, which no reserve lifts."""
     store = SQLiteMetastore(tmp_path / "metadata.sqlite")
     await store.open()
     await store.txn([], [Put("a", b"1")])
@@ -106,3 +107,44 @@ async def test_an_error_of_the_disk_leaves_the_store_as_it_was(tmp_path: Path) -
     assert snapshot.revision == 1
     assert await store.txn([], [Put("b", b"")]) == 2
     await store.close()
+
+
+async def test_a_full_disk_takes_the_space_that_was_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteMetastore(tmp_path / "metadata.sqlite")
+    await store.open()
+    reserve = tmp_path / "metadata.sqlite-reserve"
+    assert reserve.stat().st_size == 1 << 20
+    connection = store._connection
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count=10")
+    release = store._reserve.release
+
+    def lift() -> bool:
+        assert not connection.in_transaction
+        connection.execute("PRAGMA max_page_count=1000")
+        return release()
+
+    monkeypatch.setattr(store._reserve, "release", lift)
+    ops = [Put(f"k{number}", bytes(4000)) for number in range(50)]
+    assert await store.txn([], ops) == 1
+    assert not reserve.exists()
+    assert len((await store.read("k")).items) == 50
+    assert reserve.exists()
+    await store.close()
+
+
+async def test_the_reserve_is_taken_only_from_plenty(tmp_path: Path) -> None:
+    reserve = SpaceReserve(tmp_path / "reserve", 1 << 60)
+    reserve.hold()
+    assert not reserve.release()
+    small = SpaceReserve(tmp_path / "reserve", 1000)
+    small.hold()
+    small.hold()
+    assert (tmp_path / "reserve").stat().st_size == 1000
+    assert small.release()
+    assert not small.release()
+    absent = SpaceReserve(tmp_path / "no" / "reserve", 1000)
+    absent.hold()
+    assert not absent.release()
