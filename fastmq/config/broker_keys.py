@@ -185,6 +185,7 @@ _NETWORK: Final = (
         512,
         "Connections that may wait to be accepted.",
         at_least(1),
+        "the backlog is fixed, and large",
     ),
     fixed(
         "socket.send.buffer.bytes",
@@ -349,6 +350,7 @@ _GROUPS: Final = (
         ("classic",),
         "Group protocols that are served.",
         list_of("classic", least=1),
+        "only classic groups are served yet",
     ),
     fixed(
         "group.coordinator.threads",
@@ -385,6 +387,7 @@ _GROUPS: Final = (
         5_000,
         "How long a commit waits until its record is safe.",
         at_least(1),
+        "a commit is answered when its record is safe, or cannot be",
     ),
     fixed(
         "offsets.load.buffer.size",
@@ -392,6 +395,7 @@ _GROUPS: Final = (
         5_242_880,
         "Bytes of __consumer_offsets that are read at once when a partition of it is loaded.",
         at_least(1),
+        "the broker reads 4 MiB at a time",
     ),
     fixed(
         "offsets.topic.num.partitions",
@@ -489,7 +493,6 @@ _CLUSTER: Final = (
         5_000,
         "How often high watermarks are written.",
         at_least(1),
-        _NO_CLUSTER,
     ),
     fixed(
         "replica.lag.time.max.ms",
