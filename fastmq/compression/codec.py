@@ -28,6 +28,10 @@ GZIP_LEVEL = -1
 LZ4_LEVEL = 1
 LZ4_LEVEL_MAX = 12  # of the library; Kafka allows 17
 ZSTD_LEVEL = 3
+# A block of zstd holds 128 KiB at most and takes 4 bytes at least (a run of one byte), so that one
+# step inflates to 4 MiB at most.
+ZSTD_STEP_BYTES = 128
+ZSTD_WINDOW_MAX = 128 << 20  # the largest that a decoder has to support
 
 
 class Codec(IntEnum):
@@ -84,9 +88,10 @@ def compress(codec: int, data: "Buffer", level: int | None = None) -> bytes:
         case Codec.LZ4:
             return _compress_lz4(data, LZ4_LEVEL if level is None else level)
         case Codec.ZSTD:
-            import cramjam
+            import zstandard
 
-            return bytes(cramjam.zstd.compress(data, ZSTD_LEVEL if level is None else level))
+            level = ZSTD_LEVEL if level is None else level
+            return zstandard.ZstdCompressor(level=level).compress(data)
 
 
 def decompress(codec: int, data: "Buffer", max_size: int) -> bytes | bytearray:
@@ -108,13 +113,14 @@ def decompress(codec: int, data: "Buffer", max_size: int) -> bytes | bytearray:
             return bytes(data)
         case Codec.SNAPPY:
             return snappy.decompress(data, max_size)
+        case Codec.ZSTD:
+            return _inflate_zstd(data, max_size)
         case framed:
             import cramjam
 
             inflate: dict[Codec, Callable[[Buffer, bytearray], int]] = {
                 Codec.GZIP: cramjam.gzip.decompress_into,
                 Codec.LZ4: cramjam.lz4.decompress_into,
-                Codec.ZSTD: cramjam.zstd.decompress_into,
             }
             return _inflate(inflate[framed], data, max_size)
 
@@ -145,6 +151,38 @@ def _inflate(
         else:
             del output[size:]
             return output
+
+
+def _inflate_zstd(data: "Buffer", max_size: int) -> bytearray:
+    """Inflate all frames, fed in steps so small that no step can pass the limit by much.
+
+    The library's own limit does not hold for frames that state their size, and its reader does not
+    tell a cut frame from a whole one.
+    """
+    import zstandard
+
+    view = memoryview(data).cast("B")
+    output = bytearray()
+    frame = None
+    position = 0
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX)
+    while position < len(view):
+        if frame is None:
+            frame = decompressor.decompressobj()
+        step = view[position : position + ZSTD_STEP_BYTES]
+        try:
+            output += frame.decompress(step)
+        except zstandard.ZstdError as error:
+            raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"cannot inflate: {error}") from None
+        if len(output) > max_size:
+            raise _too_large(max_size)
+        position += len(step)
+        if frame.eof:
+            position -= len(frame.unused_data)
+            frame = None
+    if frame is not None or not view:
+        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, "cannot inflate: a frame is cut or missing")
+    return output
 
 
 def _too_large(max_size: int) -> KafkaError:

@@ -42,7 +42,8 @@ _MAX_TIMESTAMP: Final = -3
 _EARLIEST_LOCAL: Final = -4
 _LATEST_TIERED: Final = -5
 _EARLIEST_PENDING_UPLOAD: Final = -6
-# The first version that knows each special position.
+# The first version that answers the leader epoch, and that knows each special position.
+_EPOCH_FROM: Final = 4
 _SPECIAL_FROM: Final = {
     _LATEST: 0,
     _EARLIEST: 0,
@@ -86,7 +87,9 @@ def _list_offsets(
                     topic.name, partition.partition_index, partition.current_leader_epoch
                 )
                 found = _find(handle, version, partition, committed_only=committed_only)
-                answer.offset, answer.timestamp, answer.leader_epoch = found
+                answer.offset, answer.timestamp, epoch = found
+                if version >= _EPOCH_FROM:
+                    answer.leader_epoch = epoch
             except KafkaError as exc:
                 answer.error_code = exc.code
             except PartitionError as exc:
