@@ -236,7 +236,7 @@ class BrokerConfig(_Typed):
             read_only=key.scope is not Scope.DYNAMIC,
             sensitive=key.sensitive,
             type=key.type,
-            doc=key.doc,
+            doc=_full_doc(key),
             synonyms=tuple(synonyms),
         )
 
@@ -329,9 +329,13 @@ class TopicConfig(_Typed):
             read_only=False,
             sensitive=key.sensitive,
             type=key.type,
-            doc=key.doc,
+            doc=_full_doc(key),
             synonyms=tuple(synonyms),
         )
+
+
+def _full_doc(key: Key) -> str:
+    return f"{key.doc} No effect here: {key.no_effect}." if key.no_effect else key.doc
 
 
 def topic_key(name: str) -> Key:

@@ -75,6 +75,7 @@ def test_describe_lists_every_topic_key_with_its_type() -> None:
     by_name = {entry.name: entry for entry in entries}
     assert by_name["cleanup.policy"].type is ConfigType.LIST
     assert by_name["preallocate"].value == "false"
+    assert "No effect here: fastmq.flush decides" in by_name["flush.ms"].doc
     assert by_name["compression.type"].synonyms[0].name == "compression.type"
     assert all(entry.value is not None and not entry.read_only for entry in entries)
 
