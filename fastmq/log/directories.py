@@ -370,7 +370,8 @@ class LogDirs:
         if self.cluster_id not in (None, cluster_id):
             raise ConfigError(
                 f"{self.online()[0].path} belongs to cluster {self.cluster_id}, "
-                f"but the metadata store to cluster {cluster_id}"
+                f"but the metadata store to cluster {cluster_id}. Is metadata.log.dir (or the "
+                "first of log.dirs) another directory than before, or was the store removed?"
             )
         for directory in self.online():
             if directory.identity is not None:

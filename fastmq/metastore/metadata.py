@@ -165,20 +165,12 @@ async def read_cluster_id(store: Metastore) -> str | None:
     return None
 
 
-async def ensure_cluster_id(
-    store: Metastore, random_bytes: RandomBytes, *, wanted: str | None = None
-) -> str:
-    """Return the cluster's id (22 characters), setting it when the store is new.
-
-    Args:
-        store: open.
-        random_bytes: to draw an id.
-        wanted: the id that a new store gets, where the data directories have one already.
-    """
+async def ensure_cluster_id(store: Metastore, random_bytes: RandomBytes) -> str:
+    """Return the cluster's id (22 characters), drawing it when the store is new."""
     found = await read_cluster_id(store)
     if found is not None:
         return found
-    drawn = wanted or uuid_text(new_uuid(random_bytes))
+    drawn = uuid_text(new_uuid(random_bytes))
     result = await store.txn(
         [Compare(CLUSTER_KEY, 0)], [Put(CLUSTER_KEY, encode_json({"id": drawn}))]
     )
