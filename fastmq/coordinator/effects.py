@@ -18,8 +18,9 @@ anything inside it:
 
 Further duties of the driver:
 
-* **Load**: feed every record of the log, in order, to `replay` of a new shard, then run
-  `on_loaded(now_ms)` as a step. Until then it answers `COORDINATOR_LOAD_IN_PROGRESS` itself
+* **Load**: feed the records of the log, in order, to `replay` of a new shard, then run
+  `on_loaded(now_ms)` as a step. Records that a later one of the same key supersedes may be left
+  out: the log is compacted. Until then it answers `COORDINATOR_LOAD_IN_PROGRESS` itself
   (`fastmq.coordinator.group.error_response` builds such answers).
 * **Loss**: when appended records do not get committed (the partition stops leading, its directory
   fails), send `reply.refusal(code)` for every reply still waiting, then the replies of

@@ -349,10 +349,16 @@ class CoordinatorDriver(Generic[S]):
             data = partition.read(offset, COORDINATOR_LOAD_READ_BYTES)
             if not data:
                 break
+            latest: dict[bytes, bytes | None] = {}
             for key, value in self._iter_records(data):
                 if key is not None:
-                    shard.replay(key, value)
+                    # What a later record of the key supersedes says nothing any more; the order
+                    # is that of a compacted log.
+                    latest.pop(key, None)
+                    latest[key] = value
                     count += 1
+            for key, value in latest.items():
+                shard.replay(key, value)
             offset = next_offset(data)
         return count
 

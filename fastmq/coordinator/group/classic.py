@@ -65,8 +65,33 @@ class ClassicGroup:
         new_member_added: a member came since the initial rebalance delay was last extended.
         initial_delay_ms: the part of the initial rebalance delay that runs now.
         initial_remaining_ms: how much longer the initial delay may be extended.
+        metadata_bytes: size of what the members offer, all protocols together.
         in_log: the log has metadata of the group, so removing it takes a tombstone.
     """
+
+    __slots__ = (
+        "_awaiting_join",
+        "_subscribed",
+        "_subscribed_known",
+        "_support",
+        "generation",
+        "group_id",
+        "in_log",
+        "initial_delay_ms",
+        "initial_remaining_ms",
+        "leader_id",
+        "members",
+        "metadata_bytes",
+        "new_member_added",
+        "pending_members",
+        "pending_sync",
+        "protocol_name",
+        "protocol_type",
+        "state",
+        "state_timestamp_ms",
+        "static_members",
+        "was_empty",
+    )
 
     def __init__(self, group_id: str) -> None:
         self.group_id = group_id
@@ -84,6 +109,7 @@ class ClassicGroup:
         self.new_member_added = False
         self.initial_delay_ms = 0
         self.initial_remaining_ms = 0
+        self.metadata_bytes = 0
         self.in_log = False
         self._support: dict[str, int] = {}
         self._awaiting_join = 0
@@ -249,6 +275,7 @@ class ClassicGroup:
             self.leader_id = member.member_id
 
     def _count_protocols(self, member: Member, by: int) -> None:
+        self.metadata_bytes += by * sum(len(metadata) for _, metadata in member.protocols)
         # A set: a protocol that a member names twice still counts once.
         for name in {name for name, _ in member.protocols}:
             count = self._support.get(name, 0) + by
@@ -291,6 +318,7 @@ class ClassicGroup:
         self.members = {}
         self.static_members = {}
         self._support = {}
+        self.metadata_bytes = 0
         self.protocol_type = value.protocol_type or None
         self.protocol_name = value.protocol
         self.generation = value.generation

@@ -22,7 +22,11 @@ from fastmq.coordinator.effects import Call, Effects
 from fastmq.coordinator.group.answers import group_refusal, join_refused
 from fastmq.coordinator.group.classic import ClassicGroup, GroupState
 from fastmq.coordinator.group.limits import (
+    GROUP_BYTES_MAX,
+    GROUP_ID_BYTES_MAX,
+    MEMBER_ID_STEM_CHARS_MAX,
     MEMBER_METADATA_BYTES_MAX,
+    NAME_CHARS_MAX,
     PENDING_MEMBERS_MAX,
     PROTOCOLS_PER_MEMBER_MAX,
 )
@@ -50,17 +54,21 @@ _SKIP_ASSIGNMENT_FROM = 9
 
 def check_join(request: JoinGroupRequest, step: Step) -> ErrorCode:
     """Return what is wrong with a request whatever the group, NONE if nothing is."""
-    if not request.group_id:
+    if not request.group_id or len(request.group_id.encode()) > GROUP_ID_BYTES_MAX:
         return ErrorCode.INVALID_GROUP_ID
     config = step.config
     timeout = request.session_timeout_ms
     if not config.min_session_timeout_ms <= timeout <= config.max_session_timeout_ms:
         return ErrorCode.INVALID_SESSION_TIMEOUT
     protocols = request.protocols
-    size = sum(len(protocol.name) + len(protocol.metadata) for protocol in protocols)
-    if len(protocols) > PROTOCOLS_PER_MEMBER_MAX or size > MEMBER_METADATA_BYTES_MAX:
-        return ErrorCode.INVALID_REQUEST
-    return ErrorCode.NONE
+    names = [protocol.name for protocol in protocols]
+    names += [request.protocol_type, request.group_instance_id or ""]
+    too_large = (
+        len(protocols) > PROTOCOLS_PER_MEMBER_MAX
+        or sum(len(protocol.metadata) for protocol in protocols) > MEMBER_METADATA_BYTES_MAX
+        or any(len(name) > NAME_CHARS_MAX for name in names)
+    )
+    return ErrorCode.INVALID_REQUEST if too_large else ErrorCode.NONE
 
 
 def refuse_join(
@@ -99,6 +107,8 @@ def _has_room(group: ClassicGroup, member_id: str, step: Step) -> bool:
     """Whether the member has a place, or there is one for it, under group.max.size."""
     if group.state is GroupState.EMPTY:
         return True
+    if member_id not in group.members and group.metadata_bytes > GROUP_BYTES_MAX:
+        return False
     member = group.members.get(member_id)
     if group.state is GroupState.PREPARING_REBALANCE:
         # Only those who have come back count: the others may be gone.
@@ -112,7 +122,7 @@ def _join_unknown(
 ) -> None:
     instance_id = request.group_instance_id
     stem = call.client_id if instance_id is None else instance_id
-    member_id = f"{stem}-{step.new_id()}"
+    member_id = f"{stem[:MEMBER_ID_STEM_CHARS_MAX]}-{step.new_id()}"
     if instance_id is not None:
         if instance_id in group.static_members:
             _replace_static(group, call, request, protocols, member_id, step)

@@ -32,7 +32,11 @@ from fastmq.coordinator.group.classic import ClassicGroup, GroupState
 from fastmq.coordinator.group.config import GroupConfig
 from fastmq.coordinator.group.consumer_protocol import PROTOCOL_TYPE
 from fastmq.coordinator.group.join import check_join, join_group, refuse_join
-from fastmq.coordinator.group.limits import EXPIRED_PER_STEP_MAX, GROUPS_PER_SHARD_MAX
+from fastmq.coordinator.group.limits import (
+    EXPIRED_PER_STEP_MAX,
+    GROUP_ID_BYTES_MAX,
+    GROUPS_PER_SHARD_MAX,
+)
 from fastmq.coordinator.group.membership import (
     answer_heartbeat,
     heartbeat,
@@ -180,6 +184,8 @@ class GroupCoordinatorShard:
     ) -> tuple[ClassicGroup, ErrorCode]:
         """Make a group for a commit from outside; `replay` puts it among the groups."""
         group = ClassicGroup(request.group_id)
+        if len(request.group_id.encode()) > GROUP_ID_BYTES_MAX:
+            return group, ErrorCode.INVALID_GROUP_ID
         if request.generation_id_or_member_epoch < 0:
             full = len(self._groups) >= GROUPS_PER_SHARD_MAX
             return group, ErrorCode.COORDINATOR_NOT_AVAILABLE if full else ErrorCode.NONE

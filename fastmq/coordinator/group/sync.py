@@ -9,6 +9,7 @@ Source: KIP-62, 345, 559; protocol guide, SyncGroup 0-5.
 from fastmq.coordinator.effects import Call, Effects
 from fastmq.coordinator.group.answers import group_refusal, sync_refused
 from fastmq.coordinator.group.classic import ClassicGroup, GroupState
+from fastmq.coordinator.group.limits import GROUP_BYTES_MAX
 from fastmq.coordinator.group.rebalance import answer_sync, prepare_or_complete, touch_session
 from fastmq.coordinator.group.records import group_metadata_record
 from fastmq.coordinator.group.step import Step, TimerKey, TimerKind
@@ -64,6 +65,12 @@ def _check(group: ClassicGroup, request: SyncGroupRequest) -> ErrorCode:
 
 def _assign(group: ClassicGroup, request: SyncGroupRequest, step: Step) -> None:
     given = {row.member_id: bytes(row.assignment) for row in request.assignments}
+    if group.metadata_bytes + sum(map(len, given.values())) > GROUP_BYTES_MAX:
+        # As if the log had refused the record for its size.
+        for member in group.members.values():
+            answer_sync(member, step, ErrorCode.UNKNOWN_SERVER_ERROR)
+        prepare_or_complete(group, step)
+        return
     value = group.to_value(given, step.now_ms)
     step.records.append(group_metadata_record(group.group_id, value))
     for member in group.members.values():
