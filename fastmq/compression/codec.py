@@ -91,7 +91,7 @@ def compress(codec: int, data: "Buffer", level: int | None = None) -> bytes:
             import zstandard
 
             level = ZSTD_LEVEL if level is None else level
-            return zstandard.ZstdCompressor(level=level).compress(data)
+            return zstandard.ZstdCompressor(level=level).compress(memoryview(data))
 
 
 def decompress(codec: int, data: "Buffer", max_size: int) -> bytes | bytearray:
