@@ -110,8 +110,9 @@ static void engine_free_topics(fmq_engine *engine) {
                 if (topic->partitions[p] != NULL) {
                     used--;
                     fmq_partition *partition = topic->partitions[p];
-                    (void)fmq_partition_close(partition, false);
+                    fmq_partition_ref(partition);
                     fmq_engine_remove_partition(engine, partition);
+                    fmq_partition_unref(partition);
                 }
             }
         }
@@ -491,26 +492,30 @@ int fmq_engine_add_partition(fmq_engine *engine, const fmq_partition_options *op
     return rc;
 }
 
+void fmq_partition_unregister(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    fmq_topic *topic = partition->topic;
+    if (topic == NULL) {
+        return;
+    }
+    partition->role = FMQ_ROLE_OFFLINE;
+    topic->partitions[partition->index] = NULL;
+    partition->topic = NULL;
+    engine->counters.partitions--;
+    if (--topic->used == 0) {
+        topic_destroy(engine, topic);
+    }
+    fmq_partition_fail_waits(partition, FMQ_ERR_UNKNOWN_TOPIC_OR_PARTITION);
+    fmq_partition_wake_fetches(partition, INT64_MAX);
+    fmq_engine_wake(engine);
+    fmq_partition_unref(partition); /* the registry's; the caller has one of its own */
+}
+
 void fmq_engine_remove_partition(fmq_engine *engine, fmq_partition *partition) {
     fmq_lock_take(&engine->lock);
-    fmq_topic *topic = partition->topic;
-    bool registered = topic != NULL;
-    if (registered) {
-        partition->role = FMQ_ROLE_OFFLINE;
-        topic->partitions[partition->index] = NULL;
-        partition->topic = NULL;
-        engine->counters.partitions--;
-        if (--topic->used == 0) {
-            topic_destroy(engine, topic);
-        }
-        fmq_partition_fail_waits(partition, FMQ_ERR_UNKNOWN_TOPIC_OR_PARTITION);
-        fmq_partition_wake_fetches(partition, INT64_MAX);
-        fmq_engine_wake(engine);
-    }
+    fmq_partition_unregister(partition);
     fmq_lock_give(&engine->lock);
-    if (registered) {
-        fmq_partition_unref(partition);
-    }
+    (void)fmq_partition_close(partition, false);
 }
 
 fmq_partition *fmq_engine_find(fmq_engine *engine, const char *topic, size_t topic_size,

@@ -305,6 +305,8 @@ void fmq_event_push(fmq_engine *engine, fmq_event *event);
 void fmq_latency_note(fmq_engine *engine, fmq_latency *latency, int64_t began_ns);
 fmq_topic *fmq_topic_by_name(fmq_engine *engine, const uint8_t *name, size_t size);
 fmq_topic *fmq_topic_by_id(fmq_engine *engine, const uint8_t *id);
+/* Take a partition out of the registry; its waiters are answered. */
+void fmq_partition_unregister(fmq_partition *partition);
 fmq_partition *fmq_topic_partition(const fmq_topic *topic, int32_t index);
 
 /* partition.c */

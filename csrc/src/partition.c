@@ -556,8 +556,8 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
 
 int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
     fmq_engine *engine = partition->engine;
-    fmq_engine_remove_partition(engine, partition);
     fmq_lock_take(&engine->lock);
+    fmq_partition_unregister(partition);
     shut_locked(partition);
     int rc;
     if (partition->log != NULL) {

@@ -389,3 +389,13 @@ def test_latencies_count_every_answer_with_its_wait(harness: Harness) -> None:
     )
     assert slow == 1
     assert latencies["fetch_sum_ns"] >= 120_000_000
+
+
+def test_an_open_partition_may_be_removed_and_registered_again(harness: Harness) -> None:
+    client = harness.client()
+    for expected in range(3):
+        partition = harness.partition()
+        assert only(client.call(9, produce((0, batch(b"a"))))).base_offset == expected
+        assert partition.is_open()
+        harness.engine.remove_partition(partition)
+        assert not partition.is_open()

@@ -159,7 +159,8 @@ typedef struct fmq_partition_options {
 /* Register; returns a reference in `*out`.  -EEXIST when topic and index are taken. */
 int fmq_engine_add_partition(fmq_engine *engine, const fmq_partition_options *options,
                              fmq_partition **out);
-/* Take it out of the registry: waiters are answered, later requests find nothing. */
+/* Take it out of the registry: waiters are answered, later requests find nothing.  An open log is
+ * closed without writing (close or delete the partition first to do better). */
 void fmq_engine_remove_partition(fmq_engine *engine, fmq_partition *partition);
 fmq_partition *fmq_engine_find(fmq_engine *engine, const char *topic, size_t topic_size,
                                int32_t index); /* a reference, or NULL */
