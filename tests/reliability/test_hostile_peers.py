@@ -14,7 +14,8 @@ import time
 import pytest
 
 from support.broker import Broker
-from support.raw import (
+from support.records import create_topic
+from support.wire import (
     API_FETCH,
     API_PRODUCE,
     API_VERSIONS,
@@ -26,7 +27,6 @@ from support.raw import (
     produce_body,
     quiet_p99_ms,
 )
-from support.records import create_topic
 
 pytestmark = pytest.mark.reliability
 

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Consumer
 
 from support.broker import Broker
-from support.raw import API_VERSIONS, Honest, Peer
 from support.records import NumberedProducer, create_topic
+from support.wire import API_VERSIONS, Honest, Peer
 
 pytestmark = pytest.mark.reliability
 
