@@ -141,7 +141,7 @@ int fmq_log_drop_oldest(fmq_log *log) {
     segment->file_exists = false;
     fmq_segment_detach(segment, INT64_MAX);
     fmq_log_forget_boundaries(log);
-    log->dir_unsynced = true;
+    log->dir_change++;
     return FMQ_OK;
 }
 
@@ -190,7 +190,7 @@ int fmq_log_ready_active(fmq_log *log) {
 
 /* A snapshot where the new segment begins; without space the older one has to do. */
 static int snapshot_at_roll(fmq_log *log, int64_t offset) {
-    int result = fmq_producers_save(log->env, &log->producers, log->dir, offset, false);
+    int result = fmq_producers_save(log->env, &log->producers, log->dir, offset);
     if (result == FMQ_OK) {
         log->snapshot_offset = offset;
         log->snapshot_unsynced = offset;
@@ -237,7 +237,7 @@ int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     old->end_offset = base_offset;
     segment->stats_known = segment->index.loaded = true;
     log->segments[log->segment_count++] = segment;
-    log->dir_unsynced = true;
+    log->dir_change++;
     memset(log->recent_appends, 0, sizeof log->recent_appends);
     return fmq_log_failed(log, snapshot_at_roll(log, base_offset));
 }
@@ -438,7 +438,7 @@ static int make_room(fmq_log *log, const fmq_batch_header *h) {
     if (!segment->file_exists) {
         int64_t bytes = log->config.preallocate ? log->config.segment_bytes : 0;
         result = fmq_segment_create_file(segment, bytes);
-        log->dir_unsynced = log->dir_unsynced || result == FMQ_OK;
+        log->dir_change += result == FMQ_OK;
     }
     return fmq_log_failed(log, result);
 }

@@ -37,10 +37,10 @@ struct fmq_log {
     fmq_boundary recent_appends[FMQ_RECENT_APPENDS];
     fmq_boundary recent_reads[FMQ_RECENT_READS];
     uint8_t next_append, next_read;
-    bool failed;       /* an I/O error made the disk state unknown: everything is refused */
-    bool dir_unsynced; /* a file was created or removed */
-    uint16_t jobs;     /* sync jobs under way */
-    int64_t job_limit; /* a job's result counts no further: the log was cut there meanwhile */
+    bool failed;         /* an I/O error made the disk state unknown: everything is refused */
+    uint32_t dir_change; /* counts files created and removed */
+    uint32_t dir_change_synced; /* the last one that is durable */
+    fmq_sync_job *jobs;         /* under way */
 };
 
 static inline fmq_segment *fmq_log_active(const fmq_log *log) {

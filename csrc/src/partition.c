@@ -515,18 +515,38 @@ int fmq_partition_expire_producers(fmq_partition *partition, int64_t now_ms) {
     return leave(partition, rc);
 }
 
+/* The disk is waited for without the lock, as in a sync job: the state keeps others from closing
+ * the log meanwhile. */
+static int flush_locked(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    fmq_flush_job job;
+    fmq_sync_wait_idle(partition);
+    int64_t end_bytes = partition->end_bytes;
+    int rc = fmq_log_flush_begin(partition->log, &job);
+    if (rc == FMQ_OK) {
+        partition->sync_state = FMQ_SYNC_RUNNING;
+        fmq_lock_give(&engine->lock);
+        rc = fmq_flush_job_run(&job);
+        fmq_lock_take(&engine->lock);
+        partition->sync_state = FMQ_SYNC_IDLE;
+        rc = fmq_log_flush_end(partition->log, &job, rc);
+    }
+    if (rc == FMQ_OK) {
+        partition->recovery_point = job.sync.end_offset;
+        fmq_partition_advance(partition, end_bytes);
+    }
+    bool is_awaited = rc != FMQ_OK && partition->config->flush == FMQ_FLUSH_ACK;
+    if ((partition->sync_again || is_awaited) && !partition->closed &&
+        fmq_log_needs_sync(partition->log)) {
+        partition->sync_again = false;
+        fmq_sync_request(partition);
+    }
+    return rc;
+}
+
 int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point) {
     fmq_lock_take(&partition->engine->lock);
-    int rc = FMQ_OK;
-    if (partition->log != NULL) {
-        fmq_sync_wait_idle(partition);
-        int64_t end = fmq_log_end(partition->log);
-        rc = note_failure(partition, fmq_log_flush(partition->log));
-        if (rc == FMQ_OK) {
-            partition->recovery_point = end;
-            fmq_partition_advance(partition, partition->end_bytes);
-        }
-    }
+    int rc = partition->log != NULL ? note_failure(partition, flush_locked(partition)) : FMQ_OK;
     *out_recovery_point = partition->recovery_point;
     return leave(partition, rc);
 }

@@ -81,9 +81,9 @@ fmq_txn_marker fmq_txn_marker_read(const uint8_t *batch, const fmq_batch_header 
 int32_t fmq_producers_expire(fmq_producers *producers, int64_t now_ms, int64_t expiration_ms);
 void fmq_producers_view(const fmq_producer *producer, fmq_producer_view *out);
 
-/* Write `<dir>/<offset>.snapshot`. */
+/* Write `<dir>/<offset>.snapshot` into the page cache. */
 int fmq_producers_save(const fmq_env *env, const fmq_producers *producers, const char *dir,
-                       int64_t offset, bool sync);
+                       int64_t offset);
 /* Replace the table by the file's.  FMQ_ERR_CORRUPT_MESSAGE when the file is not usable (the table
  * is empty then), or -errno. */
 int fmq_producers_load(const fmq_env *env, fmq_producers *producers, const char *dir,

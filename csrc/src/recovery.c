@@ -250,7 +250,7 @@ static int finish_sealed(fmq_recoverer *r, fmq_segment *segment) {
         segment->index_unsynced = true;
         segment->end_offset = r->expected;
         fmq_index_free(log->env, &segment->index);
-        result = fmq_producers_save(log->env, &log->producers, log->dir, r->expected, false);
+        result = fmq_producers_save(log->env, &log->producers, log->dir, r->expected);
         log->snapshot_offset = log->snapshot_unsynced = r->expected;
     }
     return result;

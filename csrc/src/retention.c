@@ -181,7 +181,9 @@ static void lower_end(fmq_log *log, int64_t offset) {
     log->end_offset = offset;
     log->synced_offset = log->synced_offset < offset ? log->synced_offset : offset;
     log->flushed_offset = log->flushed_offset < offset ? log->flushed_offset : offset;
-    log->job_limit = log->job_limit < offset ? log->job_limit : offset;
+    for (fmq_sync_job *job = log->jobs; job != NULL; job = job->next) {
+        job->end_offset = job->end_offset < offset ? job->end_offset : offset;
+    }
     log->start_offset = log->start_offset < offset ? log->start_offset : offset;
     log->snapshot_unsynced = -1;
     fmq_log_forget_boundaries(log);

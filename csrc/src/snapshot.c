@@ -43,17 +43,13 @@ static void decode(const uint8_t *at, fmq_producer *out) {
     }
 }
 
-static int write_file(const fmq_env *env, const char *path, const uint8_t *data, size_t size,
-                      bool sync) {
+static int write_file(const fmq_env *env, const char *path, const uint8_t *data, size_t size) {
     int fd = env->open(env->ctx, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (fd < 0) {
         return fd;
     }
     int64_t wrote = env->pwrite(env->ctx, fd, data, size, 0);
     int result = wrote == (int64_t)size ? FMQ_OK : wrote < 0 ? (int)wrote : -ENOSPC;
-    if (result == FMQ_OK && sync) {
-        result = env->fdatasync(env->ctx, fd);
-    }
     int closed = env->close(env->ctx, fd);
     result = result != FMQ_OK ? result : closed;
     if (result != FMQ_OK) {
@@ -63,7 +59,7 @@ static int write_file(const fmq_env *env, const char *path, const uint8_t *data,
 }
 
 int fmq_producers_save(const fmq_env *env, const fmq_producers *producers, const char *dir,
-                       int64_t offset, bool sync) {
+                       int64_t offset) {
     size_t size = HEADER_SIZE + (size_t)producers->count * ENTRY_SIZE;
     uint8_t *data = fmq_alloc(env, size);
     if (data == NULL) {
@@ -81,7 +77,7 @@ int fmq_producers_save(const fmq_env *env, const fmq_producers *producers, const
     fmq_store_be32(data + 2, fmq_crc32c(0, data + CRC_START, size - CRC_START));
     char path[FMQ_PATH_MAX];
     fmq_path(path, dir, offset, FMQ_SUFFIX_SNAPSHOT);
-    int result = write_file(env, path, data, size, sync);
+    int result = write_file(env, path, data, size);
     fmq_free(env, data);
     return result;
 }

@@ -1,5 +1,8 @@
 /* Durability: sync jobs, flush, close. */
 #include "fastmq/log.h"
+
+#include <fcntl.h>
+
 #include "log_impl.h"
 #include "paths.h"
 
@@ -8,14 +11,14 @@ bool fmq_log_needs_sync(const fmq_log *log) {
 }
 
 int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
-    *job = (fmq_sync_job){.dir = log->dir, .env = log->env, .end_offset = log->synced_offset};
+    *job = (fmq_sync_job){.dir = log->dir, .end_offset = log->synced_offset};
     if (log->failed) {
         return -EIO;
     }
     const int32_t room = (int32_t)(sizeof job->segments / sizeof job->segments[0]);
     for (int32_t i = fmq_log_find_segment(log, log->synced_offset); i < log->segment_count; i++) {
         fmq_segment *segment = log->segments[i];
-        if (segment->size == 0) {
+        if (segment->end_offset <= log->synced_offset) {
             continue;
         }
         if (job->segment_count == room) {
@@ -34,11 +37,11 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
         job->segments[job->segment_count++] = segment;
         job->end_offset = segment->end_offset;
     }
-    job->sync_dir = log->dir_unsynced;
-    log->dir_unsynced = false;
-    if (log->jobs++ == 0) {
-        log->job_limit = INT64_MAX;
-    }
+    job->env = log->env; /* the sign that it has begun */
+    job->sync_dir = log->dir_change != log->dir_change_synced;
+    job->dir_change = log->dir_change;
+    job->next = log->jobs;
+    log->jobs = job;
     return FMQ_OK;
 }
 
@@ -54,71 +57,55 @@ int fmq_sync_job_run(fmq_sync_job *job) {
 }
 
 void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
-    assert(log->jobs > 0);
-    log->jobs--;
+    if (job->env != NULL) {
+        fmq_sync_job **link = &log->jobs;
+        while (*link != job) {
+            link = &(*link)->next;
+        }
+        *link = job->next;
+    }
+    assert(job->env != NULL || result != FMQ_OK);
     for (int32_t i = 0; i < job->segment_count; i++) {
         fmq_segment_unpin(job->segments[i]);
         fmq_segment_unref(job->segments[i]);
     }
     job->segment_count = 0;
-    if (result != FMQ_OK) {
-        log->failed = true;
+    log->failed = log->failed || result != FMQ_OK;
+    if (log->failed) {
         return;
     }
-    int64_t end = job->end_offset < log->job_limit ? job->end_offset : log->job_limit;
-    if (end > log->synced_offset) {
-        log->synced_offset = end;
+    if (job->sync_dir && (int32_t)(job->dir_change - log->dir_change_synced) > 0) {
+        log->dir_change_synced = job->dir_change;
+    }
+    if (job->end_offset > log->synced_offset) {
+        log->synced_offset = job->end_offset;
     }
 }
 
 /* ---- flush -----------------------------------------------------------------------------------*/
 
-/* Write and sync the index of a segment, unless it is small enough to be read instead.  Recovery
- * trusts what an index file says of offsets below the recovery point: one that exists is put right.
- */
-static int flush_index(fmq_log *log, fmq_segment *segment) {
-    if (!segment->sealed && !segment->has_index_files && segment->size <= FMQ_SMALL_SEGMENT) {
-        return FMQ_OK;
-    }
-    if (!segment->index_unsynced && !(segment->index.loaded && segment->index.dirty)) {
+/* Write the index of a segment, unless it is small enough to be read instead.  Recovery trusts what
+ * an index file says of offsets below the recovery point: one that exists is put right. */
+static int write_index(fmq_log *log, fmq_segment *segment, fmq_flush_job *job) {
+    const int32_t room = (int32_t)(sizeof job->index_bases / sizeof job->index_bases[0]);
+    bool is_dirty = segment->index.loaded && segment->index.dirty;
+    if (segment->size == 0 || (!segment->index_unsynced && !is_dirty) ||
+        (!segment->sealed && !segment->has_index_files && segment->size <= FMQ_SMALL_SEGMENT)) {
         return FMQ_OK;
     }
     bool whole;
+    bool is_late = job->index_count == room; /* too many for the job: wait for this one */
     int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result == FMQ_OK) {
-        result = fmq_segment_save_index(segment, true);
+        result = fmq_segment_save_index(segment, is_late);
     }
     if (result == FMQ_OK) {
         segment->index_unsynced = false;
+        if (!is_late) {
+            job->index_bases[job->index_count++] = segment->base_offset;
+        }
     }
     return result;
-}
-
-/* All segments with bytes that are not durable, or an index that is not. */
-static int flush_segments(fmq_log *log) {
-    const fmq_env *env = log->env;
-    for (int32_t i = fmq_log_find_segment(log, log->flushed_offset); i < log->segment_count; i++) {
-        fmq_segment *segment = log->segments[i];
-        if (segment->size == 0) {
-            continue;
-        }
-        int result = FMQ_OK;
-        if (segment->end_offset > log->synced_offset) {
-            int fd = fmq_segment_pin(segment);
-            if (fd < 0) {
-                return fd;
-            }
-            result = env->fdatasync(env->ctx, fd);
-            fmq_segment_unpin(segment);
-        }
-        if (result == FMQ_OK) {
-            result = flush_index(log, segment);
-        }
-        if (result != FMQ_OK) {
-            return result;
-        }
-    }
-    return FMQ_OK;
 }
 
 static bool is_segment_base(const fmq_log *log, int64_t offset) {
@@ -126,72 +113,142 @@ static bool is_segment_base(const fmq_log *log, int64_t offset) {
 }
 
 /* A snapshot at the log end, unless the headers since the last one are read as fast. */
-static int flush_snapshot(fmq_log *log) {
-    const fmq_env *env = log->env;
+static int write_snapshot(fmq_log *log, fmq_flush_job *job) {
     int64_t previous = log->snapshot_offset;
-    if (previous != log->end_offset &&
-        (log->producers.count > 0 || previous >= 0 || log->size > FMQ_SMALL_SEGMENT)) {
-        int result = fmq_producers_save(env, &log->producers, log->dir, log->end_offset, true);
+    if (previous == log->end_offset) {
+        job->snapshot_offset = log->snapshot_unsynced;
+    } else if (log->producers.count > 0 || previous >= 0 || log->size > FMQ_SMALL_SEGMENT) {
+        int result = fmq_producers_save(log->env, &log->producers, log->dir, log->end_offset);
         if (result != FMQ_OK) {
             return result;
         }
-        log->snapshot_offset = log->end_offset;
+        log->snapshot_offset = job->snapshot_offset = log->end_offset;
         if (previous >= 0 && !is_segment_base(log, previous)) {
-            result = env->sync_dir(env->ctx, log->dir);
-            if (result != FMQ_OK) {
-                return result;
-            }
-            char path[FMQ_PATH_MAX];
-            fmq_path(path, log->dir, previous, FMQ_SUFFIX_SNAPSHOT);
-            result = env->unlink(env->ctx, path);
-            if (result != FMQ_OK && result != -ENOENT) {
-                return result;
-            }
-        }
-    } else if (log->snapshot_unsynced == log->end_offset) {
-        int result = fmq_producers_save(env, &log->producers, log->dir, log->end_offset, true);
-        if (result != FMQ_OK) {
-            return result;
+            job->obsolete_snapshot = previous;
         }
     }
     log->snapshot_unsynced = -1;
     return FMQ_OK;
 }
 
-int fmq_log_flush(fmq_log *log) {
-    if (log->failed) {
-        return -EIO;
+/* A job takes a few segments only; those before them are waited for. */
+static int sync_oldest(fmq_log *log) {
+    const int32_t room = (int32_t)(sizeof((fmq_sync_job *)0)->segments / sizeof(fmq_segment *));
+    while (log->segment_count - fmq_log_find_segment(log, log->synced_offset) > room) {
+        fmq_sync_job job;
+        int result = fmq_log_sync_begin(log, &job);
+        if (result != FMQ_OK) {
+            return result;
+        }
+        int64_t synced = log->synced_offset;
+        result = fmq_sync_job_run(&job);
+        fmq_log_sync_end(log, &job, result);
+        if (result != FMQ_OK || log->synced_offset == synced) {
+            return result;
+        }
     }
-    if (log->flushed_offset == log->end_offset && !log->epochs.dirty && !log->dir_unsynced) {
-        return FMQ_OK;
+    return FMQ_OK;
+}
+
+static int write_files(fmq_log *log, fmq_flush_job *job) {
+    int result = sync_oldest(log);
+    for (int32_t i = fmq_log_find_segment(log, log->flushed_offset);
+         result == FMQ_OK && i < log->segment_count; i++) {
+        result = write_index(log, log->segments[i], job);
     }
-    int result = flush_segments(log);
     if (result == FMQ_OK) {
-        result = flush_snapshot(log);
+        result = write_snapshot(log, job);
     }
     if (result == FMQ_OK && log->epochs.dirty) {
         result = fmq_epochs_save(log->env, &log->epochs, log->dir);
     }
-    if (result == FMQ_OK && log->size + log->end_offset > 0) {
-        result = log->env->sync_dir(log->env->ctx, log->dir);
+    return result;
+}
+
+int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job) {
+    *job = (fmq_flush_job){.snapshot_offset = -1, .obsolete_snapshot = -1};
+    if (log->failed) {
+        return -EIO;
     }
-    if (result != FMQ_OK) {
-        return fmq_log_failed(log, result);
+    bool is_needed = log->flushed_offset < log->end_offset || log->epochs.dirty ||
+                     log->dir_change != log->dir_change_synced;
+    int result = is_needed ? write_files(log, job) : FMQ_OK;
+    if (result == FMQ_OK) {
+        result = fmq_log_sync_begin(log, &job->sync);
     }
-    log->dir_unsynced = false;
-    log->synced_offset = log->flushed_offset = log->end_offset;
-    return FMQ_OK;
+    job->is_needed = is_needed && result == FMQ_OK;
+    return fmq_log_failed(log, result);
+}
+
+/* Retention and truncation may have removed the file meanwhile. */
+static int sync_file(const fmq_sync_job *job, int64_t offset, const char *suffix) {
+    const fmq_env *env = job->env;
+    char path[FMQ_PATH_MAX];
+    fmq_path(path, job->dir, offset, suffix);
+    int fd = env->open(env->ctx, path, O_RDWR, 0);
+    if (fd < 0) {
+        return fd == -ENOENT ? FMQ_OK : fd;
+    }
+    int result = env->fdatasync(env->ctx, fd);
+    env->close(env->ctx, fd);
+    return result;
+}
+
+int fmq_flush_job_run(fmq_flush_job *job) {
+    if (!job->is_needed) {
+        return FMQ_OK;
+    }
+    const fmq_env *env = job->sync.env;
+    job->sync.sync_dir = false; /* last, when all files have been synced */
+    int result = fmq_sync_job_run(&job->sync);
+    for (int32_t i = 0; result == FMQ_OK && i < job->index_count; i++) {
+        result = sync_file(&job->sync, job->index_bases[i], FMQ_SUFFIX_INDEX);
+        if (result == FMQ_OK) {
+            result = sync_file(&job->sync, job->index_bases[i], FMQ_SUFFIX_TIMEINDEX);
+        }
+    }
+    if (result == FMQ_OK && job->snapshot_offset >= 0) {
+        result = sync_file(&job->sync, job->snapshot_offset, FMQ_SUFFIX_SNAPSHOT);
+    }
+    job->sync.sync_dir = true;
+    return result == FMQ_OK ? env->sync_dir(env->ctx, job->sync.dir) : result;
+}
+
+int fmq_log_flush_end(fmq_log *log, fmq_flush_job *job, int result) {
+    if (!job->is_needed) {
+        job->sync.sync_dir = false;
+    }
+    fmq_log_sync_end(log, &job->sync, result);
+    if (log->failed) {
+        return result != FMQ_OK ? result : -EIO;
+    }
+    if (job->obsolete_snapshot >= 0 && log->snapshot_offset != job->obsolete_snapshot) {
+        char path[FMQ_PATH_MAX];
+        fmq_path(path, log->dir, job->obsolete_snapshot, FMQ_SUFFIX_SNAPSHOT);
+        result = log->env->unlink(log->env->ctx, path);
+        result = result == -ENOENT ? FMQ_OK : fmq_log_failed(log, result);
+    }
+    if (job->sync.end_offset > log->flushed_offset) {
+        log->flushed_offset = job->sync.end_offset;
+    }
+    return result;
+}
+
+int fmq_log_flush(fmq_log *log) {
+    fmq_flush_job job;
+    int result = fmq_log_flush_begin(log, &job);
+    return result != FMQ_OK ? result : fmq_log_flush_end(log, &job, fmq_flush_job_run(&job));
 }
 
 int fmq_log_close(fmq_log *log, bool clean) {
-    assert(log->jobs == 0);
+    assert(log->jobs == NULL);
     int result = clean ? fmq_log_flush(log) : FMQ_OK;
     fmq_log_free(log);
     return result;
 }
 
 int fmq_log_delete(fmq_log *log, const char *renamed_dir) {
-    assert(log->jobs == 0);
+    assert(log->jobs == NULL);
     for (int32_t i = 0; i < log->segment_count; i++) {
         fmq_segment *segment = log->segments[i];
         if (segment->refs > 1 && segment->file_exists && fmq_segment_pin(segment) >= 0) {

@@ -44,6 +44,8 @@ typedef struct session {
     session_batch batches[SESSION_BATCHES];
     int batch_count;
     int32_t sequences[SESSION_PRODUCERS];
+    fmq_flush_job job;
+    bool is_flushing;
     int error; /* the first result that was not FMQ_OK */
 } session;
 
@@ -118,14 +120,6 @@ static inline void session_sync(session *s) {
     }
 }
 
-static inline void session_flush(session *s) {
-    int result = fmq_log_flush(s->log);
-    session_note(s, result);
-    if (result == FMQ_OK) {
-        s->now.durable = s->now.recovery_point = fmq_log_end(s->log);
-    }
-}
-
 /* Producers begin anew after a truncation: their sequences are what the log says. */
 static inline void session_take_sequences(session *s) {
     fmq_producer_view views[SESSION_PRODUCERS];
@@ -173,6 +167,30 @@ static inline void session_retain(session *s) {
     s->now.log_start = fmq_log_start(s->log);
 }
 
+/* End the flush job under way. */
+static inline void session_end_flush(session *s) {
+    if (s->is_flushing) {
+        s->is_flushing = false;
+        int result = fmq_log_flush_end(s->log, &s->job, fmq_flush_job_run(&s->job));
+        session_note(s, result);
+        if (result == FMQ_OK) {
+            s->now.durable = fmq_log_synced(s->log);
+            s->now.recovery_point = s->job.sync.end_offset;
+        }
+    }
+}
+
+/* Begin a flush, or end the one under way: other steps come in between. */
+static inline void session_flush(session *s) {
+    if (s->is_flushing) {
+        session_end_flush(s);
+    } else {
+        int result = fmq_log_flush_begin(s->log, &s->job);
+        session_note(s, result);
+        s->is_flushing = result == FMQ_OK;
+    }
+}
+
 static inline void session_reopen(session *s) {
     int result = fmq_log_close(s->log, true);
     bool clean = result == FMQ_OK;
@@ -197,7 +215,7 @@ static inline void session_step(session *s) {
     uint64_t draw = check_random(&s->seed) % 100;
     if (draw < 60) {
         session_append(s);
-    } else if (draw < 76) {
+    } else if (draw < 73) {
         session_sync(s);
     } else if (draw < 84) {
         session_flush(s);
@@ -207,6 +225,8 @@ static inline void session_step(session *s) {
         session_truncate(s);
     } else if (draw < 96) {
         s->epoch++;
+    } else if (draw < 98 && s->is_flushing) {
+        session_end_flush(s);
     } else if (draw < 98) {
         session_reopen(s);
     } else {

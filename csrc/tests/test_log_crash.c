@@ -24,6 +24,8 @@ static void check_next_life(session *s, memfs *image, fmq_log *log, int step) {
     }
     session_flush(s);
     session_append(s);
+    session_end_flush(s);
+    session_append(s);
     CHECK_EQ(fmq_log_close(s->log, false), FMQ_OK);
     fmq_recovery recovery;
     CHECK_EQ(session_open(s, false, &recovery), FMQ_OK);
@@ -82,9 +84,11 @@ static void opens_after_any_power_cut(void) {
             session_step(&s);
         }
         CHECK_EQ(s.error, 0);
+        int op_count = s.now.op_count; /* what follows is not in the marks */
+        session_end_flush(&s);
         CHECK_EQ(fmq_log_close(s.log, false), FMQ_OK);
         uint64_t random = seed;
-        for (int end = 1; end <= s.now.op_count && !check_current_failed; end++) {
+        for (int end = 1; end <= op_count && !check_current_failed; end++) {
             for (int cut = 0; cut < CUTS_PER_OP && !check_current_failed; cut++) {
                 int mode = cut == 0 ? end % 2 : 2 + (cut + end) % 2;
                 memfs_crash(&fs, end, mode, &random, &image);

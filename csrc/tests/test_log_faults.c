@@ -38,6 +38,7 @@ static void check_reopened(void) {
     fmq_recovery recovery;
     fs.fail_at = fs.fail_alloc_at = 0;
     if (s.log != NULL) {
+        session_end_flush(&s);
         CHECK_EQ(fmq_log_close(s.log, false), FMQ_OK);
     }
     uint64_t unused = 1;

@@ -242,7 +242,7 @@ static void writes_snapshots_as_kafka_does(void) {
     fmq_batch_header h = header(0x0102030405060708, 0x090a, 0x0b0c0d0e, 3, 0x1112131415161718);
     h.max_timestamp = 0x2122232425262728;
     store(&h);
-    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 77, true), FMQ_OK);
+    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 77), FMQ_OK);
     static const uint8_t expected[] = {
         0,    1,                                         /* version */
         0,    0,    0,    0,                             /* CRC, below */
@@ -280,7 +280,7 @@ static void refuses_damaged_snapshots(void) {
     for (int64_t id = 1; id <= 20; id++) {
         CHECK_EQ(append(id, 0, 0, 1, id), FMQ_OK);
     }
-    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 5, false), FMQ_OK);
+    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 5), FMQ_OK);
     memfs_inode *file = memfs_read_file(&fs, "00000000000000000005.snapshot");
     REQUIRE(file != NULL);
     fmq_producers loaded = {0};
@@ -306,7 +306,7 @@ static void recalls_older_batches_behind_a_snapshot(void) {
         CHECK_EQ(append(1, 0, i, 1, i), FMQ_OK);
     }
     fmq_producers loaded = {0};
-    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 9, false), FMQ_OK);
+    CHECK_EQ(fmq_producers_save(&fs.env, &table, "mem", 9), FMQ_OK);
     CHECK_EQ(fmq_producers_load(&fs.env, &loaded, "mem", 9), FMQ_OK);
     for (int i = 0; i < 9; i++) {
         fmq_batch_header h = header(1, 0, i, 1, i);

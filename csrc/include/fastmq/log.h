@@ -163,24 +163,49 @@ int32_t fmq_log_last_epoch(const fmq_log *log); /* -1 when empty */
 
 /* ---- syncing: begin and end under the caller's lock, run anywhere ---------------------------*/
 
-typedef struct fmq_sync_job {
+typedef struct fmq_sync_job fmq_sync_job;
+
+/* Lives at one address from begin to end: a truncation meanwhile lowers `end_offset`. */
+struct fmq_sync_job {
     fmq_segment *segments[4]; /* pinned; unsynced segments, oldest first */
     int32_t segment_count;
     bool sync_dir;      /* a file was created since the last sync */
     const char *dir;    /* borrowed from the log, which outlives the job */
     int64_t end_offset; /* durable up to here when the job ends well */
     const fmq_env *env;
-} fmq_sync_job;
+    uint32_t dir_change; /* of the directory, that a sync of it covers */
+    fmq_sync_job *next;  /* of the log's jobs under way */
+};
 
 /* True when something is not durable yet. */
 bool fmq_log_needs_sync(const fmq_log *log);
-/* Take what is unsynced now.  The log must not be closed before the job has ended. */
+/* Take what is unsynced now.  The log must not be closed before the job has ended.  After an error
+ * the job is empty; ending it with that error is allowed and makes the log refuse everything. */
 int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job);
 /* fdatasync the files (and the directory); blocks; any thread, no lock.  FMQ_OK or -errno. */
 int fmq_sync_job_run(fmq_sync_job *job);
 /* Give the pins back and take over the result.  After a failed run the log refuses everything:
  * a failed fsync is never retried (the page cache may have forgotten the bytes). */
 void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result);
+
+/* A flush in three steps, so that nobody waits for the disk under the lock.  The same rules as for
+ * a sync job; the log has one flush job at a time. */
+typedef struct fmq_flush_job {
+    fmq_sync_job sync;
+    int64_t index_bases[16]; /* segments whose index files are to be synced */
+    int32_t index_count;
+    int64_t snapshot_offset;   /* of the snapshot to be synced, or -1 */
+    int64_t obsolete_snapshot; /* to be removed afterwards, or -1 */
+    bool is_needed;            /* false: everything is durable already */
+} fmq_flush_job;
+
+/* Write what is missing of the files, into the page cache.  After an error there is no job: do not
+ * end it. */
+int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job);
+/* Sync them; any thread, no lock.  FMQ_OK or -errno. */
+int fmq_flush_job_run(fmq_flush_job *job);
+/* Take over the result: FMQ_OK when the recovery point may move to `job->sync.end_offset`. */
+int fmq_log_flush_end(fmq_log *log, fmq_flush_job *job, int result);
 
 /* ---- rare operations ------------------------------------------------------------------------*/
 
@@ -194,7 +219,7 @@ int fmq_log_apply_retention(fmq_log *log, int64_t limit_offset, int64_t now_ms);
 /* Roll the active segment when segment.ms has passed since its first record. */
 int fmq_log_roll_if_due(fmq_log *log, int64_t now_ms);
 /* Write indexes, a producer snapshot and the epoch file, sync all, so that the recovery point may
- * move to the log end.  Blocks on the disk. */
+ * move to the log end.  Blocks on the disk: begin, run and end of a flush job in one. */
 int fmq_log_flush(fmq_log *log);
 /* Followers: cut everything at and after `offset`; reloads producer state. */
 int fmq_log_truncate_to(fmq_log *log, int64_t offset);
