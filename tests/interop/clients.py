@@ -98,7 +98,7 @@ CLIENTS = (
 def node_directory() -> Path:
     """Where the node clients are installed; beside the checkout, never in it."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("FASTMQ_NODE_DIR", cache_home / "fastmq-interop-node"))
+    return Path(os.environ.get("INTEROP_NODE_DIR", cache_home / "fastmq-interop-node"))
 
 
 @cache

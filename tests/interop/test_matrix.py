@@ -3,7 +3,7 @@ partitions, while a group of three of its consumers reads, whose members join an
 
 Judged from what the consumers report: nothing lost, nothing twice in the log, order per key kept,
 no offset twice within an assignment. `-s` shows the table. The quick run has 6,000 records per
-client, the slow one 1,000,000 (FASTMQ_INTEROP_RECORDS).
+client, the slow one 1,000,000 (INTEROP_RECORDS).
 """
 
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.interop
 PARTITIONS = 12
 KEYS = 50  # per slice, as in workers/jobs.py
 RECORDS_QUICK = 6_000
-RECORDS_FULL = int(os.environ.get("FASTMQ_INTEROP_RECORDS", "1000000"))
+RECORDS_FULL = int(os.environ.get("INTEROP_RECORDS", "1000000"))
 SETTLE_S = 4.0  # no new report for so long: every member has its assignment
 QUIET_S = 40.0  # longer than a session time-out and a rebalance
 
