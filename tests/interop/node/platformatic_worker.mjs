@@ -1,5 +1,6 @@
 // @platformatic/kafka.
 
+import './platform.mjs'
 import { Consumer, Producer, stringSerializers } from '@platformatic/kafka'
 import { batches, output, run } from './jobs.mjs'
 
