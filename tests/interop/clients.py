@@ -70,7 +70,7 @@ class Client:
             return importlib.metadata.version(self.name)
         if self.worker.endswith(".py"):
             text = subprocess.run([self.name, "-V"], capture_output=True, text=True, check=True)
-            return next(w for w in text.stdout.split() if w[:1].isdigit())
+            return text.stdout.partition("Version ")[2].split()[0]
         package = node_directory() / "node_modules" / self.name / "package.json"
         return str(json.loads(package.read_text())["version"])
 

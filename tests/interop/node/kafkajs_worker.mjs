@@ -27,13 +27,9 @@ async function produce (job) {
 async function consume (job) {
   const consumer = client(job).consumer({ groupId: job.group, sessionTimeout: 10000 })
   consumer.on(consumer.events.GROUP_JOIN, () => output.assigned())
+  const stopped = new Promise(resolve => process.on('SIGTERM', resolve))
   await consumer.connect()
   await consumer.subscribe({ topic: job.topic, fromBeginning: true })
-  process.on('SIGTERM', async () => {
-    await consumer.disconnect()
-    output.flush()
-    process.exit(0)
-  })
   await consumer.run({
     // Commits what was resolved when the function returns.
     eachBatch: async ({ batch, resolveOffset, heartbeat }) => {
@@ -45,6 +41,10 @@ async function consume (job) {
       await heartbeat()
     }
   })
+  await stopped
+  await consumer.disconnect()
+  output.flush()
+  process.exit(0)
 }
 
 await run(produce, consume)

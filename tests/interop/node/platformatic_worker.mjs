@@ -29,6 +29,7 @@ async function consume (job) {
     groupId: job.group
   })
   consumer.on('consumer:group:join', () => output.assigned())
+  const stopped = new Promise(resolve => process.on('SIGTERM', resolve))
   const stream = await consumer.consume({
     topics: [job.topic],
     autocommit: false,
@@ -57,17 +58,16 @@ async function consume (job) {
   }
 
   const timer = setInterval(commit, COMMIT_MS)
-  process.on('SIGTERM', async () => {
-    clearInterval(timer)
-    await commit()
-    await consumer.close(true)
-    process.exit(0)
-  })
   stream.on('data', message => {
     output.record(message.partition, message.offset, message.value)
     processed.set(message.partition, message.offset)
     if (++count >= COMMIT_EVERY) commit()
   })
+  await stopped
+  clearInterval(timer)
+  await commit()
+  await consumer.close(true)
+  process.exit(0)
 }
 
 await run(produce, consume)
