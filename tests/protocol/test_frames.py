@@ -111,11 +111,16 @@ def test_malformed_headers_are_refused(frame: bytes) -> None:
         decode_request_header(frame)
 
 
-def test_unknown_api_version_and_left_over_bytes_are_refused() -> None:
+def test_bytes_behind_a_request_are_ignored() -> None:
+    """librdkafka sends three too many in the Metadata request for all topics."""
+    frame = encode_request(3, 1, None, HeartbeatRequest(group_id="g"))
+    assert decode_request(frame + b"\1\0\0") == decode_request(frame)
+
+
+def test_unknown_api_and_version_are_refused() -> None:
     for frame in (
         b"\x03\xe7\0\0\0\0\0\1\xff\xff",
         b"\0\3\0\x63\0\0\0\1\xff\xff",
-        encode_request(3, 1, None, HeartbeatRequest()) + b"\0",
     ):
         with pytest.raises(ProtocolError):
             decode_request(frame)
