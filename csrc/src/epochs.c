@@ -79,31 +79,18 @@ int32_t fmq_epochs_floor_offset(const fmq_epochs *epochs, int64_t offset) {
 
 /* ---- the file --------------------------------------------------------------------------------*/
 
-static int replace_file(const fmq_env *env, const char *dir, const char *text, size_t size) {
-    char path[FMQ_PATH_MAX], tmp[FMQ_PATH_MAX];
-    fmq_path_name(path, dir, FILE_NAME, "");
-    fmq_path_name(tmp, dir, FILE_NAME, FMQ_SUFFIX_TMP);
-    int fd = env->open(env->ctx, tmp, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+static int write_file(const fmq_env *env, const char *path, const char *text, size_t size) {
+    int fd = env->open(env->ctx, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (fd < 0) {
         return fd;
     }
     int64_t wrote = env->pwrite(env->ctx, fd, text, size, 0);
     int result = wrote == (int64_t)size ? FMQ_OK : wrote < 0 ? (int)wrote : -ENOSPC;
-    if (result == FMQ_OK) {
-        result = env->fdatasync(env->ctx, fd);
-    }
     int closed = env->close(env->ctx, fd);
-    result = result != FMQ_OK ? result : closed;
-    if (result == FMQ_OK) {
-        result = env->rename(env->ctx, tmp, path);
-    }
-    if (result != FMQ_OK) {
-        env->unlink(env->ctx, tmp);
-    }
-    return result;
+    return result != FMQ_OK ? result : closed;
 }
 
-int fmq_epochs_save(const fmq_env *env, fmq_epochs *epochs, const char *dir) {
+int fmq_epochs_write(const fmq_env *env, fmq_epochs *epochs, const char *dir, const char *suffix) {
     size_t room = ((size_t)epochs->count + 2) * LINE_MAX_SIZE;
     char *text = fmq_alloc(env, room);
     if (text == NULL) {
@@ -114,12 +101,35 @@ int fmq_epochs_save(const fmq_env *env, fmq_epochs *epochs, const char *dir) {
         size += (size_t)snprintf(text + size, room - size, "%" PRId32 " %" PRId64 "\n",
                                  epochs->entries[i].epoch, epochs->entries[i].start_offset);
     }
-    int result = replace_file(env, dir, text, size);
+    char path[FMQ_PATH_MAX];
+    fmq_path_name(path, dir, FILE_NAME, suffix);
+    int result = write_file(env, path, text, size);
     fmq_free(env, text);
     if (result == FMQ_OK) {
         epochs->dirty = false;
+    } else {
+        env->unlink(env->ctx, path);
     }
     return result;
+}
+
+int fmq_epochs_install(const fmq_env *env, const char *dir, const char *suffix) {
+    char path[FMQ_PATH_MAX], written[FMQ_PATH_MAX];
+    fmq_path_name(path, dir, FILE_NAME, "");
+    fmq_path_name(written, dir, FILE_NAME, suffix);
+    int fd = env->open(env->ctx, written, O_RDWR, 0);
+    if (fd < 0) {
+        return fd;
+    }
+    int result = env->fdatasync(env->ctx, fd);
+    env->close(env->ctx, fd);
+    return result == FMQ_OK ? env->rename(env->ctx, written, path) : result;
+}
+
+int fmq_epochs_save(const fmq_env *env, fmq_epochs *epochs, const char *dir) {
+    epochs->saves++;
+    int result = fmq_epochs_write(env, epochs, dir, FMQ_SUFFIX_TMP);
+    return result == FMQ_OK ? fmq_epochs_install(env, dir, FMQ_SUFFIX_TMP) : result;
 }
 
 /* A decimal number and the one character that must follow it. */

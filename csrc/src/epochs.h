@@ -15,7 +15,8 @@ typedef struct fmq_epochs {
     fmq_epoch *entries;
     uint32_t count;
     uint32_t capacity;
-    bool dirty; /* the file does not hold what is here */
+    uint32_t saves; /* counts fmq_epochs_save */
+    bool dirty;     /* the file does not hold what is here */
 } fmq_epochs;
 
 void fmq_epochs_free(const fmq_env *env, fmq_epochs *epochs);
@@ -33,8 +34,12 @@ void fmq_epochs_truncate_start(fmq_epochs *epochs, int64_t offset);
 int32_t fmq_epochs_floor_epoch(const fmq_epochs *epochs, int32_t epoch);
 int32_t fmq_epochs_floor_offset(const fmq_epochs *epochs, int64_t offset);
 
-/* Replace `<dir>/leader-epoch-checkpoint`: a new file, synced, renamed over the old one.  The
- * directory is the caller's to sync. */
+/* Write `<dir>/leader-epoch-checkpoint<suffix>` into the page cache. */
+int fmq_epochs_write(const fmq_env *env, fmq_epochs *epochs, const char *dir, const char *suffix);
+/* Sync that file and rename it over the old one; any thread.  The directory is the caller's to
+ * sync. */
+int fmq_epochs_install(const fmq_env *env, const char *dir, const char *suffix);
+/* Both in one. */
 int fmq_epochs_save(const fmq_env *env, fmq_epochs *epochs, const char *dir);
 /* FMQ_OK; FMQ_ERR_CORRUPT_MESSAGE when missing or damaged (empty then); -errno. */
 int fmq_epochs_load(const fmq_env *env, fmq_epochs *epochs, const char *dir);

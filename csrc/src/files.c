@@ -56,14 +56,15 @@ static void close_file(fmq_segment *segment) {
     }
 }
 
-/* Give back the descriptor used longest ago, and the index that its file also has. */
+/* Give back the descriptor used longest ago, and with it the index of a sealed segment; an active
+ * one needs it for the next append. */
 static bool evict_one(fmq_files *files) {
     fmq_segment *segment = files->oldest;
     if (segment == NULL) {
         return false;
     }
     close_file(segment);
-    if (segment->index.loaded && !segment->index.dirty) {
+    if (segment->sealed && segment->index.loaded && !segment->index.dirty) {
         fmq_index_free(segment->env, &segment->index);
     }
     return true;

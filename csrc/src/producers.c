@@ -30,7 +30,46 @@ const fmq_producer *fmq_producers_find(const fmq_producers *producers, int64_t i
     return slot->id == id ? slot : NULL;
 }
 
+/* Free a slot and move up those that a probe would no longer reach. */
+static void remove_slot(fmq_producers *producers, uint32_t hole) {
+    uint32_t mask = producers->capacity - 1;
+    producers->slots[hole].id = FMQ_NO_PRODUCER_ID;
+    producers->count--;
+    for (uint32_t i = (hole + 1) & mask; producers->slots[i].id != FMQ_NO_PRODUCER_ID;
+         i = (i + 1) & mask) {
+        uint32_t home = home_slot(producers, producers->slots[i].id);
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            producers->slots[hole] = producers->slots[i];
+            producers->slots[i].id = FMQ_NO_PRODUCER_ID;
+            hole = i;
+        }
+    }
+}
+
+/* Forget the half that wrote longest ago, by the mean of their last timestamps. */
+static void forget_oldest(fmq_producers *producers) {
+    double sum = 0;
+    for (uint32_t i = 0; i < producers->capacity; i++) {
+        if (producers->slots[i].id != FMQ_NO_PRODUCER_ID) {
+            sum += (double)producers->slots[i].last_timestamp;
+        }
+    }
+    double mean = sum / producers->count;
+    for (uint32_t i = 0; i < producers->capacity;) {
+        const fmq_producer *slot = &producers->slots[i];
+        if (slot->id != FMQ_NO_PRODUCER_ID && slot->txn_first_offset < 0 &&
+            (double)slot->last_timestamp <= mean) {
+            remove_slot(producers, i);
+        } else {
+            i++;
+        }
+    }
+}
+
 int fmq_producers_reserve(const fmq_env *env, fmq_producers *producers) {
+    if (producers->count >= FMQ_PRODUCERS_MAX) {
+        forget_oldest(producers);
+    }
     /* At most three quarters full, so that a probe always meets a free slot. */
     if (producers->capacity > 0 && producers->count + 1 <= producers->capacity / 4 * 3) {
         return FMQ_OK;
@@ -220,22 +259,6 @@ fmq_txn_marker fmq_txn_marker_read(const uint8_t *batch, const fmq_batch_header 
         }
     }
     return marker;
-}
-
-/* Free a slot and move up those that a probe would no longer reach. */
-static void remove_slot(fmq_producers *producers, uint32_t hole) {
-    uint32_t mask = producers->capacity - 1;
-    producers->slots[hole].id = FMQ_NO_PRODUCER_ID;
-    producers->count--;
-    for (uint32_t i = (hole + 1) & mask; producers->slots[i].id != FMQ_NO_PRODUCER_ID;
-         i = (i + 1) & mask) {
-        uint32_t home = home_slot(producers, producers->slots[i].id);
-        if (((i - home) & mask) >= ((i - hole) & mask)) {
-            producers->slots[hole] = producers->slots[i];
-            producers->slots[i].id = FMQ_NO_PRODUCER_ID;
-            hole = i;
-        }
-    }
 }
 
 static bool is_expired(const fmq_producer *producer, int64_t now_ms, int64_t expiration_ms) {

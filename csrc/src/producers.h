@@ -17,6 +17,9 @@
 #include "fastmq/log.h"
 
 #define FMQ_PRODUCER_BATCHES 5
+/* More are not remembered, so that ids made up by a client cannot fill the memory: then those that
+ * wrote longest ago are forgotten, as if they had expired. */
+#define FMQ_PRODUCERS_MAX 98304
 
 typedef struct fmq_producer_batch {
     int64_t last_offset;

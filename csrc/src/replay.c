@@ -147,7 +147,7 @@ int fmq_log_load_epochs(fmq_log *log, int64_t offset) {
         result = replay(log, log->segments[0]->base_offset, offset, true);
         fmq_producers_free(log->env, &log->producers);
         log->producers = saved;
-        log->epochs.dirty = log->epochs.count > 0;
+        log->epochs.dirty = true;
     }
     if (result == FMQ_OK) {
         fmq_epochs_truncate_end(&log->epochs, offset);

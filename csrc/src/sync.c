@@ -6,6 +6,12 @@
 #include "log_impl.h"
 #include "paths.h"
 
+/* The index of an idle log is kept in memory up to this size. */
+#define IDLE_INDEX_ENTRIES 16
+
+/* A name of its own: a truncation writes the epochs, too, while a flush job runs. */
+#define EPOCHS_SUFFIX ".flush" FMQ_SUFFIX_TMP
+
 bool fmq_log_needs_sync(const fmq_log *log) {
     return !log->failed && log->synced_offset < log->end_offset;
 }
@@ -160,9 +166,22 @@ static int write_files(fmq_log *log, fmq_flush_job *job) {
         result = write_snapshot(log, job);
     }
     if (result == FMQ_OK && log->epochs.dirty) {
-        result = fmq_epochs_save(log->env, &log->epochs, log->dir);
+        result = fmq_epochs_write(log->env, &log->epochs, log->dir, EPOCHS_SUFFIX);
+        job->has_epochs = result == FMQ_OK;
+        job->epoch_saves = log->epochs.saves;
     }
     return result;
+}
+
+/* There will be no job: what it would have synced is left to the next one. */
+static void abandon_files(fmq_log *log, const fmq_flush_job *job) {
+    for (int32_t i = 0; i < job->index_count; i++) {
+        log->segments[fmq_log_find_segment(log, job->index_bases[i])]->index_unsynced = true;
+    }
+    if (job->snapshot_offset >= 0) {
+        log->snapshot_unsynced = job->snapshot_offset;
+    }
+    log->epochs.dirty = log->epochs.dirty || job->has_epochs;
 }
 
 int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job) {
@@ -172,9 +191,16 @@ int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job) {
     }
     bool is_needed = log->flushed_offset < log->end_offset || log->epochs.dirty ||
                      log->dir_change != log->dir_change_synced;
+    fmq_index *index = &fmq_log_active(log)->index;
+    if (!is_needed && !index->dirty && index->offsets.capacity > IDLE_INDEX_ENTRIES) {
+        fmq_index_free(log->env, index); /* nothing was written since the last flush */
+    }
     int result = is_needed ? write_files(log, job) : FMQ_OK;
     if (result == FMQ_OK) {
         result = fmq_log_sync_begin(log, &job->sync);
+    }
+    if (result != FMQ_OK) {
+        abandon_files(log, job);
     }
     job->is_needed = is_needed && result == FMQ_OK;
     return fmq_log_failed(log, result);
@@ -210,6 +236,9 @@ int fmq_flush_job_run(fmq_flush_job *job) {
     if (result == FMQ_OK && job->snapshot_offset >= 0) {
         result = sync_file(&job->sync, job->snapshot_offset, FMQ_SUFFIX_SNAPSHOT);
     }
+    if (result == FMQ_OK && job->has_epochs) {
+        result = fmq_epochs_install(env, job->sync.dir, EPOCHS_SUFFIX);
+    }
     job->sync.sync_dir = true;
     return result == FMQ_OK ? env->sync_dir(env->ctx, job->sync.dir) : result;
 }
@@ -221,6 +250,9 @@ int fmq_log_flush_end(fmq_log *log, fmq_flush_job *job, int result) {
     fmq_log_sync_end(log, &job->sync, result);
     if (log->failed) {
         return result != FMQ_OK ? result : -EIO;
+    }
+    if (job->has_epochs && job->epoch_saves != log->epochs.saves) {
+        log->epochs.dirty = true; /* the job may have put an older file over that of a cut */
     }
     if (job->obsolete_snapshot >= 0 && log->snapshot_offset != job->obsolete_snapshot) {
         char path[FMQ_PATH_MAX];

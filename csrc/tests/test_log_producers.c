@@ -148,6 +148,20 @@ static void expires_what_is_old(void) {
     clear();
 }
 
+static void forgets_the_oldest_of_too_many(void) {
+    for (int64_t id = 0; id < 3 * FMQ_PRODUCERS_MAX; id++) {
+        fmq_batch_header h = header(id, 0, 0, 1, id);
+        h.max_timestamp = id;
+        store(&h);
+        CHECK(table.count <= FMQ_PRODUCERS_MAX);
+    }
+    CHECK(table.count > FMQ_PRODUCERS_MAX / 4);
+    for (int64_t id = 3 * FMQ_PRODUCERS_MAX - 1000; id < 3 * FMQ_PRODUCERS_MAX; id++) {
+        CHECK(fmq_producers_find(&table, id) != NULL);
+    }
+    clear();
+}
+
 /* ---- a random walk --------------------------------------------------------------------------- */
 
 typedef struct model_producer {
@@ -333,6 +347,7 @@ int main(void) {
     RUN(keeps_transactions_apart);
     RUN(reads_markers);
     RUN(expires_what_is_old);
+    RUN(forgets_the_oldest_of_too_many);
     RUN(agrees_with_the_rules_at_random);
     RUN(writes_snapshots_as_kafka_does);
     RUN(refuses_damaged_snapshots);

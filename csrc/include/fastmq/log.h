@@ -149,7 +149,9 @@ int fmq_log_append(fmq_log *log, fmq_append *append);
  * first after it), ends at or before `limit_offset` (exclusive: high watermark, last stable offset
  * or log end; always a batch boundary) and within `max_bytes`; with `min_one` the first batch is
  * returned even when it is larger.  One slice never spans segments.  At `limit_offset`: FMQ_OK with
- * size 0.  Returns FMQ_ERR_OFFSET_OUT_OF_RANGE outside [log start, log end], or -errno. */
+ * size 0.  Returns FMQ_ERR_OFFSET_OUT_OF_RANGE outside [log start, log end];
+ * FMQ_ERR_CORRUPT_MESSAGE when the header of the first batch is damaged (damage behind it ends the
+ * slice before); -errno. */
 int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t max_bytes,
                  bool min_one, fmq_slice *out);
 
@@ -196,6 +198,8 @@ typedef struct fmq_flush_job {
     int32_t index_count;
     int64_t snapshot_offset;   /* of the snapshot to be synced, or -1 */
     int64_t obsolete_snapshot; /* to be removed afterwards, or -1 */
+    bool has_epochs;           /* a new epoch file is to be installed */
+    uint32_t epoch_saves;      /* to notice that another one was, meanwhile */
     bool is_needed;            /* false: everything is durable already */
 } fmq_flush_job;
 
