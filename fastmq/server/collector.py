@@ -23,8 +23,11 @@ __all__ = ["BrokerCollector", "GroupSnapshot", "render", "snapshot_groups"]
 
 # Engine counters under the names of Kafka's BrokerTopicMetrics.
 _KAFKA_TOTALS = {
-    "bytes_in": ("kafka_server_brokertopicmetrics_bytesin", "Bytes received from producers."),
-    "bytes_out": ("kafka_server_brokertopicmetrics_bytesout", "Bytes sent to consumers."),
+    "record_bytes_in": (
+        "kafka_server_brokertopicmetrics_bytesin",
+        "Bytes received from producers.",
+    ),
+    "record_bytes_out": ("kafka_server_brokertopicmetrics_bytesout", "Bytes sent to consumers."),
     "records_in": ("kafka_server_brokertopicmetrics_messagesin", "Records produced."),
     "produce_requests": (
         "kafka_server_brokertopicmetrics_totalproducerequests",

@@ -23,10 +23,9 @@ from fastmq.protocol.messages.produce import (
     ProduceTopic,
     ProduceTopicResponse,
 )
-from fastmq.records import RecordBatch, read_batches, recompress, validate_batch
+from fastmq.records import BatchHeader, read_batches, recompress, validate_batch
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request, partition_error_code
-from fastmq.server.handlers.producer_ids import NO_TRANSACTIONS
 from fastmq.server.topics import Topic
 
 __all__ = ["handle_produce"]
@@ -97,18 +96,11 @@ async def _append(
     if handle.dir_id in context.topics.full_directories:
         raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the disk is full")
     batch = bytearray(data)
-    whole = _intact(batch)
-    if whole is not None:
-        if message.transactional_id is not None or whole.header.is_transactional:
-            raise KafkaError(ErrorCode.INVALID_TXN_STATE, NO_TRANSACTIONS)
-        if whole.header.codec == Codec.ZSTD and request.version < _ZSTD_FROM:
-            raise KafkaError(
-                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or newer"
-            )
-        if len(batch) > INLINE_INFLATE_BYTES_MAX:
-            batch = await trio.to_thread.run_sync(_prepare, topic, batch)
-        else:
-            batch = _prepare(topic, batch)
+    _check_header(request, message, batch)
+    if len(batch) > INLINE_INFLATE_BYTES_MAX:
+        batch = await trio.to_thread.run_sync(_prepare, topic, batch)
+    else:
+        batch = _prepare(topic, batch)
     token = context.appends.new()
     code, base_offset, append_time_ms, reason = handle.append(
         batch, wait_token=token, now_ms=context.clock.now_ms()
@@ -144,13 +136,31 @@ def _find(
     return topic, context.topics.leader_handle_of(topic, index)
 
 
-def _intact(batch: bytearray) -> RecordBatch | None:
-    """Return the one batch that is there, or None when the append is to say what is wrong."""
+def _check_header(request: Request, message: ProduceRequest, batch: bytearray) -> None:
+    """Refuse what C refuses before the append looks at the batch, in the same order."""
+    try:
+        header = BatchHeader(batch)
+    except KafkaError:
+        return  # the append says what is wrong with it
+    if message.transactional_id is not None or header.is_transactional:
+        raise KafkaError(
+            ErrorCode.INVALID_TXN_STATE,
+            "this broker has no transactions; use an idempotent producer without a "
+            "transactional.id",
+        )
+    if header.codec == Codec.ZSTD and request.version < _ZSTD_FROM:
+        raise KafkaError(
+            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7 or newer"
+        )
+
+
+def _is_intact(batch: bytearray) -> bool:
+    """Whether there is one batch with the right checksum; the append refuses all else."""
     try:
         batches = list(read_batches(batch))
     except KafkaError:
-        return None
-    return batches[0] if len(batches) == 1 and batches[0].crc_ok() else None
+        return False
+    return len(batches) == 1 and batches[0].crc_ok()
 
 
 def _prepare(topic: Topic, batch: bytearray) -> bytearray:
@@ -161,7 +171,10 @@ def _prepare(topic: Topic, batch: bytearray) -> bytearray:
     """
     config = topic.config
     codec = config.get_str("compression.type")
-    if topic.config.is_compacted or config.get_str("fastmq.validation") == "records":
+    validates = config.is_compacted or config.get_str("fastmq.validation") == "records"
+    if not (validates or codec != "producer") or not _is_intact(batch):
+        return batch
+    if validates:
         validate_batch(batch, need_key=config.is_compacted)
     if codec == "producer":
         return batch
