@@ -25,7 +25,7 @@ debug: ## compile them with assertions and sanitizers, and say how to run Python
 lint: ## ruff, cython-lint, clang-format, codespell, csrc with warnings as errors
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(if $(PYX_FILES),$(BIN)/cython-lint $(PYX_FILES))
+	$(if $(PYX_FILES),PATH="$(BIN):$$PATH" cython-lint $(PYX_FILES))
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/codespell $(shell git ls-files '*.md' '*.py' '*.h')
 	$(MAKE) -s -C csrc lint

@@ -176,8 +176,8 @@ class Engine:
     ) -> Partition:
         """Register a partition (its directory exists). Nothing is opened until it is used."""
     def remove_partition(self, partition: Partition) -> None:
-        """Answer its waiters UNKNOWN_TOPIC_OR_PARTITION and forget it; an open log is closed without
-        writing (close or delete it first to do better)."""
+        """Answer its waiters UNKNOWN_TOPIC_OR_PARTITION and forget it; an open log is closed
+        without writing (close or delete it first to do better)."""
     def run(self) -> None:
         """Serve until `stop`; what the thread does."""
     def run_once(self, timeout_ms: int = 0) -> None:

@@ -444,7 +444,9 @@ cdef class Engine:
                     out.append((
                         EVENT_FRAME, event.conn_id, event.api_key, event.api_version,
                         event.correlation_id,
-                        PyBytes_FromStringAndSize(<char *>event.frame, <Py_ssize_t>event.frame_size),
+                        PyBytes_FromStringAndSize(
+                            <char *>event.frame, <Py_ssize_t>event.frame_size
+                        ),
                     ))
                 elif event.kind == FMQ_EVENT_CLOSED:
                     out.append((EVENT_CLOSED, event.conn_id, event.reason.decode(), event.tag))
