@@ -175,9 +175,6 @@ static bool parse(fmq_engine *engine, fmq_request *request, fetch_request *out) 
         (void)fmq_read_string(r, flexible); /* rack_id */
     }
     parse_tags(request, out);
-    if (fmq_reader_left(r) != 0) {
-        r->bad = true;
-    }
     return true;
 }
 

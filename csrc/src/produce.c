@@ -117,9 +117,6 @@ static bool parse(fmq_engine *engine, fmq_request *request, produce_request *out
         }
     }
     fmq_skip_tags(r, request->flexible);
-    if (fmq_reader_left(r) != 0) {
-        r->bad = true;
-    }
     return true;
 }
 
