@@ -124,7 +124,7 @@ static int unlink_orphans(const fmq_listing *listing, const char *dir) {
     return FMQ_OK;
 }
 
-static int clean(const fmq_listing *listing, const char *dir) {
+static int unlink_leftovers(const fmq_listing *listing, const char *dir) {
     char path[FMQ_PATH_MAX];
     for (size_t at = 0; at < listing->leftover_size; at += strlen(listing->leftovers + at) + 1) {
         if (strlen(dir) + strlen(listing->leftovers + at) + 2 > sizeof path) {
@@ -136,7 +136,7 @@ static int clean(const fmq_listing *listing, const char *dir) {
             return result;
         }
     }
-    return unlink_orphans(listing, dir);
+    return FMQ_OK;
 }
 
 void fmq_dir_list_free(const fmq_env *env, fmq_dir_list *list) {
@@ -153,7 +153,8 @@ int fmq_dir_list_read(const fmq_env *env, const char *dir, bool clean_up, fmq_di
     sort_values(&listing.snapshots);
     sort_values(&listing.indexes);
     if (result == FMQ_OK && clean_up) {
-        result = clean(&listing, dir);
+        result = unlink_leftovers(&listing, dir);
+        result = result == FMQ_OK ? unlink_orphans(&listing, dir) : result;
     }
     *out = (fmq_dir_list){.bases = listing.bases.values,
                           .base_count = listing.bases.count,
@@ -165,6 +166,20 @@ int fmq_dir_list_read(const fmq_env *env, const char *dir, bool clean_up, fmq_di
     if (result != FMQ_OK) {
         fmq_dir_list_free(env, out);
     }
+    return result;
+}
+
+static int visit_deleted(void *arg, const char *name) {
+    return has_suffix(name, FMQ_SUFFIX_DELETED) ? add_leftover(arg, name) : FMQ_OK;
+}
+
+int fmq_log_sweep(const fmq_env *env, const char *dir) {
+    fmq_listing listing = {.env = env};
+    int result = env->list_dir(env->ctx, dir, visit_deleted, &listing);
+    if (result == FMQ_OK) {
+        result = unlink_leftovers(&listing, dir);
+    }
+    fmq_free(env, listing.leftovers);
     return result;
 }
 

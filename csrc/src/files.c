@@ -207,9 +207,6 @@ int fmq_segment_delete_files(fmq_segment *segment) {
         assert(size > 0 && (size_t)size < sizeof deleted);
         (void)size;
         int result = env->rename(env->ctx, path, deleted);
-        if (result == FMQ_OK) {
-            result = env->unlink(env->ctx, deleted);
-        }
         if (result != FMQ_OK && result != -ENOENT) {
             return result;
         }

@@ -475,8 +475,18 @@ int fmq_partition_producers(fmq_partition *partition, fmq_producer_view **out, i
 
 /* ---- upkeep ---------------------------------------------------------------------------------*/
 
+/* Remove renamed segments without the lock; what fails is left to the next time. */
+static int leave_and_sweep(fmq_partition *partition, int rc, bool is_shorter) {
+    rc = leave(partition, rc);
+    if (is_shorter) {
+        (void)fmq_log_sweep(partition->engine->env, partition->path);
+    }
+    return rc;
+}
+
 int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64_t *out_start) {
     int rc = enter(partition);
+    int32_t segment_count = rc == FMQ_OK ? fmq_log_segment_count(partition->log) : 0;
     if (rc == FMQ_OK) {
         offset = offset == -1 ? partition->high_watermark : offset;
         bool inside = offset >= 0 && offset <= partition->high_watermark;
@@ -486,7 +496,8 @@ int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64
         rc = note_failure(partition, fmq_log_advance_start(partition->log, offset));
     }
     *out_start = rc == FMQ_OK ? fmq_log_start(partition->log) : -1;
-    return leave(partition, rc);
+    bool is_shorter = rc == FMQ_OK && fmq_log_segment_count(partition->log) < segment_count;
+    return leave_and_sweep(partition, rc, is_shorter);
 }
 
 /* An idle, unopened log has nothing to roll, expire or delete until somebody opens it; retention
@@ -497,7 +508,7 @@ int fmq_partition_apply_retention(fmq_partition *partition, int64_t now_ms) {
         rc = fmq_log_apply_retention(partition->log, partition->high_watermark, now_ms);
         note_failure(partition, rc);
     }
-    return leave(partition, rc);
+    return leave_and_sweep(partition, rc, rc > 0);
 }
 
 int fmq_partition_roll_if_due(fmq_partition *partition, int64_t now_ms) {

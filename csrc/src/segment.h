@@ -91,8 +91,8 @@ int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, b
  * `*whole` is false when the headers behind the last index entry are bad.  FMQ_OK or -errno. */
 int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
 
-/* Rename the files to `*.deleted`, log first, and unlink them.  The directory is the caller's to
- * sync. */
+/* Rename the files to `*.deleted`, log first; fmq_log_sweep unlinks them.  The directory is the
+ * caller's to sync. */
 int fmq_segment_delete_files(fmq_segment *segment);
 
 #endif

@@ -200,6 +200,9 @@ static void keeps_deleted_segments_readable(void) {
     CHECK_EQ(fmq_log_advance_start(log_, 35), FMQ_OK);
     CHECK(memfs_read_file(&fs, FIRST_LOG) == NULL);
     CHECK(memfs_read_file(&fs, FIRST_INDEX) == NULL);
+    CHECK(memfs_read_file(&fs, FIRST_LOG ".deleted") != NULL);
+    CHECK_EQ(fmq_log_sweep(&fs.env, "mem"), FMQ_OK);
+    CHECK(memfs_read_file(&fs, FIRST_LOG ".deleted") == NULL);
     uint8_t bytes[1024];
     CHECK_EQ(fmq_slice_read(&pinned, bytes, true), FMQ_OK);
     CHECK_EQ(fmq_slice_read(&unpinned, bytes, true), FMQ_OK);
