@@ -95,3 +95,5 @@ MAINTENANCE_SLICE: Final = 64
 INLINE_INFLATE_BYTES_MAX: Final = 16 << 10
 # Committed offsets on the metrics page; more would be a page of tens of megabytes.
 METRICS_GROUP_OFFSETS_MAX: Final = 20_000
+# Encoded Metadata answers: version times listener times what is included; clients use a few.
+METADATA_CACHE_ENTRIES_MAX: Final = 32

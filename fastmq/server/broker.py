@@ -240,7 +240,7 @@ class _Broker:
             cluster_id=cluster_id,
             clock=clock,
             engine=engine,
-            connections=ConnectionTable(_connection_limits(config)),
+            connections=ConnectionTable(ConnectionLimits.of(config)),
             storage=storage,
             store=cluster,
             topics=topics,
@@ -291,6 +291,9 @@ class _Broker:
         with self._drain_scope:
             context.draining = True
             context.engine.set_draining()
+            # Nothing new comes in now; what was written is answered with its success.
+            while not context.groups.is_settled():  # noqa: ASYNC110 - as said at the constant
+                await trio.sleep(_DRAIN_LOOK_S)
             context.groups.resign_all(ErrorCode.NOT_COORDINATOR)
             while (  # noqa: ASYNC110 - as said at the constant
                 self._dispatcher.open_requests or context.engine.unsent_replies()
@@ -336,16 +339,6 @@ def _open_listeners(config: BrokerConfig) -> list[OpenListener]:
 def _close_listeners(listeners: list[OpenListener]) -> None:
     for listener in listeners:
         listener.close()
-
-
-def _connection_limits(config: BrokerConfig) -> ConnectionLimits:
-    overrides = {}
-    for entry in config.get_list("max.connections.per.ip.overrides"):
-        host, _, count = entry.rpartition(":")
-        overrides[host] = int(count)
-    return ConnectionLimits(
-        config.get_int("max.connections"), config.get_int("max.connections.per.ip"), overrides
-    )
 
 
 def _group_config(config: BrokerConfig) -> GroupConfig:

@@ -7,6 +7,8 @@ only from the trio thread.
 
 from dataclasses import dataclass, field
 
+from fastmq.config import BrokerConfig
+from fastmq.errors import ConfigError
 from fastmq.server.listeners import OpenListener
 
 __all__ = ["Connection", "ConnectionLimits", "ConnectionTable"]
@@ -31,16 +33,39 @@ class ConnectionLimits:
     per_address: int
     overrides: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, config: BrokerConfig) -> "ConnectionLimits":
+        """Take the limits from the broker's settings.
+
+        Raises:
+            ConfigError: an entry of the overrides is not `host:count`.
+        """
+        key = "max.connections.per.ip.overrides"
+        overrides = {}
+        for entry in config.get_list(key):
+            host, colon, count = entry.rpartition(":")
+            if not colon or not count.isdecimal():
+                raise ConfigError(f"{key}: {entry!r} is not host:count")
+            overrides[host.strip("[]")] = int(count)
+        return cls(
+            config.get_int("max.connections"), config.get_int("max.connections.per.ip"), overrides
+        )
+
     def for_address(self, host: str) -> int:
         """Return how many connections one address may hold."""
         return self.overrides.get(host, self.per_address)
 
 
 class ConnectionTable:
-    """The open connections by id, counted by address."""
+    """The open connections by id, counted by address.
+
+    Attributes:
+        limits: may be replaced while connections are open; those stay.
+        refused_total: connections that were turned away.
+    """
 
     def __init__(self, limits: ConnectionLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._open: dict[int, Connection] = {}
         self._by_host: dict[str, int] = {}
         self.refused_total = 0
@@ -50,9 +75,9 @@ class ConnectionTable:
 
     def refusal(self, host: str) -> str | None:
         """Return why one more connection from `host` is refused, or None when it is welcome."""
-        if len(self._open) >= self._limits.total:
-            return f"max.connections={self._limits.total} are open"
-        allowed = self._limits.for_address(host)
+        if len(self._open) >= self.limits.total:
+            return f"max.connections={self.limits.total} are open"
+        allowed = self.limits.for_address(host)
         if self._by_host.get(host, 0) >= allowed:
             return f"{allowed} connections from this address are open (max.connections.per.ip)"
         return None

@@ -13,9 +13,10 @@ from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupCoordinatorShard
 from fastmq.server.appends import FIRST_TOKEN, Appends
 from fastmq.server.clock import Clock
-from fastmq.server.connections import ConnectionTable
+from fastmq.server.connections import ConnectionLimits, ConnectionTable
 from fastmq.server.coordinators import CoordinatorDriver
 from fastmq.server.listeners import OpenListener
+from fastmq.server.metadata_cache import MetadataCache
 from fastmq.server.storage import Storage
 from fastmq.server.store import ClusterStore, ProducerIds
 from fastmq.server.topics import TopicManager
@@ -63,6 +64,7 @@ class BrokerContext:
         self.groups = groups
         self.listeners: list[OpenListener] = []
         self.appends = Appends()
+        self.metadata_cache = MetadataCache()
         self.draining = False
         self._on_all_dirs_offline = on_all_dirs_offline
 
@@ -115,7 +117,7 @@ class BrokerContext:
         Raises:
             ConfigError: it could not.
         """
-        self._dynamic_config({name: values})
+        ConnectionLimits.of(self._dynamic_config({name: values}))
 
     def reload_broker_config(self) -> None:
         """Take up what the metadata store says about this broker's settings.
@@ -123,7 +125,9 @@ class BrokerContext:
         Raises:
             ConfigError: it cannot be used; the settings stay as they were.
         """
-        self.config = self._dynamic_config({})
+        config = self._dynamic_config({})
+        self.connections.limits = ConnectionLimits.of(config)
+        self.config = config
         self.topics.reconfigure_all()
 
     def _dynamic_config(self, instead: Mapping[str, Mapping[str, str]]) -> BrokerConfig:

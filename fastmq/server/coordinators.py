@@ -80,6 +80,11 @@ class ShardRunner(Generic[S]):
         self._waiting: deque[tuple[int, Reply]] = deque()
         self._gathered = Effects()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was written has been committed and answered."""
+        return not self._waiting
+
     def check_active(self) -> None:
         """Check that the shard serves.
 
@@ -314,6 +319,11 @@ class CoordinatorDriver(Generic[S]):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load_loop, name="coordinator load")
             nursery.start_soon(self._timer_loop, name="coordinator timer")
+
+    def is_settled(self) -> bool:
+        """Return whether everything that was written has been committed and answered."""
+        self.flush()
+        return all(runner.is_settled for runner in self._runners.values())
 
     def resign_all(self, code: ErrorCode) -> None:
         """Answer every request that waits, at shutdown."""

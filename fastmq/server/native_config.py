@@ -16,12 +16,18 @@ _FLUSH = {
 
 
 def native_config(
-    broker: BrokerConfig, topic: TopicConfig, replication_factor: int, *, flags: int = 0
+    broker: BrokerConfig,
+    topic: TopicConfig,
+    replication_factor: int,
+    *,
+    flags: int = 0,
+    keep_all: bool = False,
 ) -> core.PartitionConfig:
     """Return the engine's view of a topic's settings.
 
     Produce goes to Python where every record must be looked at or compressed anew: compacted
     topics (keys), `compression.type` other than producer, `fastmq.validation=records`.
+    `keep_all` is for topics that the broker needs whole, whatever their settings say.
     """
     if topic.is_compacted:
         flags |= core.COMPACTED
@@ -49,7 +55,7 @@ def native_config(
         timestamp_after_max_ms=topic.get_int("message.timestamp.after.max.ms"),
         log_append_time=topic.get_str("message.timestamp.type") == "LogAppendTime",
         preallocate=topic.get_bool("preallocate"),
-        cleanup_delete=topic.is_deleted_by_retention,
+        cleanup_delete=topic.is_deleted_by_retention and not keep_all,
         min_insync_replicas=topic.get_int("min.insync.replicas"),
         flush=_FLUSH[topic.flush_mode(replication_factor)],
         flags=flags,

@@ -37,7 +37,7 @@ from fastmq.cluster import (
     plan_create_topics,
     plan_delete_topics,
 )
-from fastmq.cluster.names import topic_name_problem
+from fastmq.cluster.names import is_internal_topic, topic_name_problem
 from fastmq.config import BrokerConfig, TopicConfig
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.ids import RandomBytes, new_uuid
@@ -259,9 +259,19 @@ class TopicManager:
     # Changing.
 
     async def create(
-        self, requests: Iterable[NewTopic], *, validate_only: bool = False
+        self,
+        requests: Iterable[NewTopic],
+        *,
+        validate_only: bool = False,
+        internal: bool = False,
     ) -> list[TopicPlan]:
-        """Create topics; each plan says what became of one request."""
+        """Create topics; each plan says what became of one request.
+
+        Args:
+            requests: what is wanted.
+            validate_only: only say whether it could be done.
+            internal: it is the broker that wants them; others may not create internal topics.
+        """
         async with self._store.lock:
             config = self._config()
             plans = plan_create_topics(
@@ -271,6 +281,8 @@ class TopicManager:
                 default_replication_factor=config.get_int("default.replication.factor"),
                 new_id=lambda: new_uuid(self._random_bytes),
             )
+            if not internal:
+                plans = [_refuse_internal(plan) for plan in plans]
             made = [plan for plan in plans if plan.error is None]
             if validate_only or not made:
                 return plans
@@ -298,7 +310,7 @@ class TopicManager:
         if name in self._topics:
             return
         request = NewTopic(name, partitions, replication_factor, configs=dict(configs))
-        for plan in await self.create([request]):
+        for plan in await self.create([request], internal=True):
             if plan.error is not None and plan.error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
                 raise plan.error
 
@@ -307,7 +319,8 @@ class TopicManager:
     ) -> list[TopicPlan]:
         """Add partitions to topics; each plan says what became of one request."""
         async with self._store.lock:
-            plans = plan_add_partitions(self.image, requests)
+            # A group finds its coordinator by the number of partitions: it must never change.
+            plans = [_refuse_internal(p) for p in plan_add_partitions(self.image, requests)]
             made = [plan for plan in plans if plan.error is None]
             if validate_only or not made:
                 return plans
@@ -319,7 +332,7 @@ class TopicManager:
     async def delete(self, names: Iterable[str] = (), ids: Iterable[bytes] = ()) -> list[TopicPlan]:
         """Delete topics; each plan says what became of one request, names first."""
         async with self._store.lock:
-            plans = plan_delete_topics(self.image, names, ids)
+            plans = [_refuse_internal(p) for p in plan_delete_topics(self.image, names, ids)]
             # A topic that is asked for by name and by id has two plans and goes once.
             made = {plan.name: plan for plan in plans if plan.error is None}
             if not made:
@@ -370,7 +383,13 @@ class TopicManager:
         if handle.dir_id not in self.full_directories:
             return topic.native
         factor = topic.state.replication_factor
-        return native_config(self._config(), topic.config, factor, flags=SLOW_PRODUCE)
+        return native_config(
+            self._config(),
+            topic.config,
+            factor,
+            flags=SLOW_PRODUCE,
+            keep_all=topic.is_internal,
+        )
 
     def _make(self, state: TopicState) -> Topic:
         config, native = self._settings(state)
@@ -382,7 +401,8 @@ class TopicManager:
         factor = state.replication_factor
         if overrides:
             config = TopicConfig.resolve(broker, overrides)
-            return config, native_config(broker, config, factor)
+            keep = state.is_internal
+            return config, native_config(broker, config, factor, keep_all=keep)
         if self._plain is None or self._plain[0] is not broker or self._plain[1] != factor:
             config = TopicConfig.resolve(broker)
             self._plain = (broker, factor, config, native_config(broker, config, factor))
@@ -472,3 +492,13 @@ class TopicManager:
                 self.deletions.append(path)
             except PartitionError as exc:
                 logger.error("cannot remove %s: %s", handle.path, exc)  # noqa: TRY400
+
+
+def _refuse_internal(plan: TopicPlan) -> TopicPlan:
+    """Refuse what clients must not do to the topics that the broker keeps its state in."""
+    if plan.error is not None or not is_internal_topic(plan.name):
+        return plan
+    error = KafkaError(
+        ErrorCode.INVALID_TOPIC_EXCEPTION, f"{plan.name} belongs to the broker itself"
+    )
+    return TopicPlan(plan.name, error, None, {}, ())

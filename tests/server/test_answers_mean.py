@@ -311,6 +311,18 @@ class TestTopics:
             assert time.monotonic() < deadline, "the files of a deleted topic stay"
             time.sleep(0.05)
 
+    def test_topics_of_the_broker_itself_are_out_of_reach(self, client):
+        client.call(FindCoordinatorRequest(key="g", key_type=0), 2)
+        name = "__consumer_offsets"
+        request = DeleteTopicsRequest(topics=[DeleteTopicState(name=name)])
+        assert client.call(request, 6).responses[0].error_code == 17
+        grown = CreatePartitionsRequest(
+            topics=[CreatePartitionsTopic(name=name, count=99, assignments=None)], timeout_ms=1000
+        )
+        assert client.call(grown, 3).results[0].error_code == 17
+        made = CreatableTopic(name="__transaction_state", num_partitions=1, replication_factor=1)
+        assert self.codes(client, made) == [17]
+
     def test_partitions_can_only_be_added(self, client):
         create(client, "growing", 2)
 

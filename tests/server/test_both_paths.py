@@ -35,9 +35,9 @@ def served(tmp_path_factory):
     original = topics.native_config
     flags_of = {SLOW: core.SLOW_PRODUCE | core.SLOW_FETCH}
 
-    def with_flags(broker, topic, factor, *, flags=0):
+    def with_flags(broker, topic, factor, *, flags=0, **more):
         slow = flags_of[SLOW] if topic.overrides.get("retention.ms") == "4242" else 0
-        return original(broker, topic, factor, flags=flags | slow)
+        return original(broker, topic, factor, flags=flags | slow, **more)
 
     topics.native_config = with_flags
     config = load_broker_config(

@@ -9,9 +9,11 @@ Source: KIP-4, KIP-430, KIP-516, KIP-966.
 
 from collections.abc import Iterable
 
+from fastmq.cluster.names import CONSUMER_OFFSETS, is_internal_topic
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.ids import UUID_ZERO
 from fastmq.limits import DESCRIBED_PARTITIONS_MAX
+from fastmq.protocol import ApiKey, encode_response
 from fastmq.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsNextCursor,
     DescribeTopicPartitionsPartition,
@@ -29,7 +31,7 @@ from fastmq.protocol.messages.metadata import (
 )
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request
-from fastmq.server.routes import Deferred
+from fastmq.server.routes import DEFERRED, Deferred
 from fastmq.server.topics import Topic
 
 __all__ = ["handle_describe_topic_partitions", "handle_metadata"]
@@ -39,6 +41,7 @@ __all__ = ["handle_describe_topic_partitions", "handle_metadata"]
 TOPIC_OPERATIONS = sum(1 << op for op in (3, 4, 5, 6, 7, 8, 10, 11))
 CLUSTER_OPERATIONS = sum(1 << op for op in (5, 7, 8, 9, 10, 11, 12))
 OPERATIONS_NOT_ASKED = -(1 << 31)
+_CORRELATION_SIZE = 4
 
 
 def handle_metadata(
@@ -47,16 +50,38 @@ def handle_metadata(
     """Answer with brokers and the topics asked for, creating those that may be created."""
     asked = message.topics
     if asked is None or (request.version == 0 and not asked):
-        return _respond(context, request, message, [_describe(t, message) for t in context.topics])
+        return _all_topics(context, request, message)
     missing = _to_create(context, request, message, asked)
     if not missing:
         return _answer(context, request, message, asked, {})
 
     async def create_and_answer() -> MetadataResponse:
-        errors = await context.topics.create_automatically(missing)
+        if CONSUMER_OFFSETS in missing:
+            await context.create_offsets_topic()
+        errors = await context.topics.create_automatically(
+            name for name in missing if not is_internal_topic(name)
+        )
         return _answer(context, request, message, asked, errors)
 
     return request.defer(create_and_answer)
+
+
+def _all_topics(context: BrokerContext, request: Request, message: MetadataRequest) -> Deferred:
+    """Answer with every topic, from bytes that are kept until a topic changes."""
+    key = (
+        request.version,
+        request.connection.listener.listener_id,
+        message.include_topic_authorized_operations,
+        message.include_cluster_authorized_operations,
+    )
+    body = context.metadata_cache.get(key, context.topics.generation)
+    if body is None:
+        topics = [_describe(topic, message) for topic in context.topics]
+        response = _respond(context, request, message, topics)
+        body = encode_response(ApiKey.METADATA, request.version, 0, response)[_CORRELATION_SIZE:]
+        context.metadata_cache.put(key, body)
+    request.reply_encoded(request.correlation_id.to_bytes(_CORRELATION_SIZE, signed=True) + body)
+    return DEFERRED
 
 
 def _to_create(
