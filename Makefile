@@ -23,17 +23,17 @@ debug: ## compile them with assertions and sanitizers, and say how to run Python
 	@echo "run: LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(PYTHON) ..."
 
 lint: ## ruff, cython-lint, clang-format, codespell, csrc with warnings as errors
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(if $(PYX_FILES),PATH="$(BIN):$$PATH" cython-lint $(PYX_FILES))
-	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
-	$(BIN)/codespell $(shell git ls-files '*.md' '*.py' '*.h')
-	$(MAKE) -s -C csrc lint
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(if $(PYX_FILES),PATH="$(BIN):$$PATH" cython-lint $(PYX_FILES))
+	@$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	@$(BIN)/codespell $(shell git ls-files '*.md' '*.py' '*.h')
+	@$(MAKE) -s -C csrc lint
 
 format: ## rewrite Python and C in the house style
-	$(PYTHON) -m ruff check --fix .
-	$(PYTHON) -m ruff format .
-	$(BIN)/clang-format -i $(C_FILES)
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+	@$(BIN)/clang-format -i $(C_FILES)
 
 type: ## mypy, strict
 	$(PYTHON) -m mypy

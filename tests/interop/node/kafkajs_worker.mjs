@@ -25,7 +25,7 @@ async function produce (job) {
 }
 
 async function consume (job) {
-  const consumer = client(job).consumer({ groupId: job.group, sessionTimeout: 10000 })
+  const consumer = client(job).consumer({ groupId: job.group, sessionTimeout: 10000, heartbeatInterval: 500 })
   consumer.on(consumer.events.GROUP_JOIN, () => output.assigned())
   const stopped = new Promise(resolve => process.on('SIGTERM', resolve))
   await consumer.connect()
