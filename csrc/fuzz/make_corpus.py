@@ -116,6 +116,27 @@ def stream(*frames: bytes, chunk: int = 255) -> bytes:
     return bytes([chunk]) + b"".join(struct.pack(">i", len(frame)) + frame for frame in frames)
 
 
+def at(offset: int, data: bytes, epoch: int = 1) -> bytes:
+    """A batch as stored: with its offset and leader epoch, which no checksum covers."""
+    return struct.pack(">q", offset) + data[8:12] + struct.pack(">i", epoch) + data[16:]
+
+
+def partition(flags: int, recovery_point: int, **files: bytes) -> bytes:
+    """What the log's target takes: how to open it, and the files of a partition."""
+    kinds = ("log", "index", "time", "log3", "index3", "time3", "snapshot", "epochs")
+    out = bytes([flags, recovery_point])
+    for kind, data in files.items():
+        out += struct.pack(">BH", kinds.index(kind), len(data)) + data
+    return out
+
+
+SEGMENT_0 = at(0, batch(ONE, 1)) + at(1, batch(NULLS, 2, 0, (4000, 0, 5)))
+SEGMENT_3 = at(3, batch(THREE, 3, 0, (4000, 1, 0)), 2) + at(6, batch(ONE, 1), 2)
+SNAPSHOT_BODY = struct.pack(">iqhiqiqiq", 1, 4000, 0, 6, 2, 1, 1_700_000_000_009, -1, -1)
+SNAPSHOT = struct.pack(">hI", 1, crc32c(SNAPSHOT_BODY)) + SNAPSHOT_BODY
+INDEX = struct.pack(">II", 2, len(at(0, batch(ONE, 1))))
+TIMES = struct.pack(">qI", 1_700_000_000_009, 0)
+
 INPUTS = {
     "fuzz_varint": {
         "zero": b"\0",
@@ -140,6 +161,24 @@ INPUTS = {
         "marker": batch(MARKER, 1, 0x30, (4000, 1, -1)),
         "zstd": batch(bytes.fromhex("28b52ffd2000010000"), 3, 4),
         "empty": batch(b"", 0),
+    },
+    "fuzz_log": {
+        "recover": partition(0, 0, log=SEGMENT_0, log3=SEGMENT_3),
+        "recover-fixed": partition(2, 0, log=SEGMENT_0, log3=SEGMENT_3, snapshot=SNAPSHOT),
+        "damage-below": partition(0, 7, log=SEGMENT_0, log3=SEGMENT_3),
+        "clean": partition(
+            3,
+            7,
+            log=SEGMENT_0,
+            index=INDEX,
+            time=TIMES,
+            log3=SEGMENT_3,
+            snapshot=SNAPSHOT,
+            epochs=b"0\n2\n1 0\n2 3\n",
+        ),
+        "trusted-point": partition(2, 3, log=SEGMENT_0 + SEGMENT_3, index=INDEX, time=TIMES),
+        "markers": partition(2, 0, log=at(0, batch(MARKER, 1, 0x30, (4000, 1, -1))) * 3),
+        "nothing": partition(1, 0),
     },
     "fuzz_engine": {
         "produce_3": stream(produce(3, batch(ONE, 1)), produce(3, batch(THREE, 3))),

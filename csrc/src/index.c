@@ -81,42 +81,28 @@ void fmq_index_add_time(fmq_index *index, int64_t timestamp, uint32_t relative) 
     index->dirty = true;
 }
 
-uint32_t fmq_index_floor(const fmq_index *index, uint32_t relative) {
-    uint32_t low = 0, high = index->offsets.count; /* entries below `low` are <= relative */
-    uint32_t key, position;
+fmq_index_entry fmq_index_boundary(const fmq_index *index, int64_t position_max,
+                                   int64_t relative_limit) {
+    uint32_t low = 0, high = index->offsets.count; /* entries below `low` are within the bounds */
+    fmq_index_entry entry = {0, 0};
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        fmq_index_offset_at(index, middle, &key, &position);
-        if (key <= relative) {
+        fmq_index_offset_at(index, middle, &entry.relative, &entry.position);
+        if (entry.position <= position_max && entry.relative < relative_limit) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     if (low == 0) {
-        return 0;
+        return (fmq_index_entry){0, 0};
     }
-    fmq_index_offset_at(index, low - 1, &key, &position);
-    return position;
+    fmq_index_offset_at(index, low - 1, &entry.relative, &entry.position);
+    return entry;
 }
 
-uint32_t fmq_index_boundary(const fmq_index *index, int64_t position_max, int64_t relative_limit) {
-    uint32_t low = 0, high = index->offsets.count;
-    uint32_t relative, position;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        fmq_index_offset_at(index, middle, &relative, &position);
-        if (position <= position_max && relative < relative_limit) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    if (low == 0) {
-        return 0;
-    }
-    fmq_index_offset_at(index, low - 1, &relative, &position);
-    return position;
+fmq_index_entry fmq_index_floor(const fmq_index *index, uint32_t relative) {
+    return fmq_index_boundary(index, INT64_MAX, (int64_t)relative + 1);
 }
 
 uint32_t fmq_index_time_floor(const fmq_index *index, int64_t timestamp) {

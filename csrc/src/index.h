@@ -39,12 +39,18 @@ void fmq_index_add_offset(fmq_index *index, uint32_t relative, uint32_t position
 /* Does nothing unless `timestamp` is newer than the last entry's. */
 void fmq_index_add_time(fmq_index *index, int64_t timestamp, uint32_t relative);
 
-/* Position to start from when looking for `relative`: that of the last entry at or below it, 0 when
- * there is none. */
-uint32_t fmq_index_floor(const fmq_index *index, uint32_t relative);
+/* An entry of the offset index; zeros stand for the beginning of the segment. */
+typedef struct fmq_index_entry {
+    uint32_t relative;
+    uint32_t position;
+} fmq_index_entry;
+
+/* Where to start when looking for `relative`: the last entry at or below it. */
+fmq_index_entry fmq_index_floor(const fmq_index *index, uint32_t relative);
 /* The last batch start that lies at or before `position_max` and whose batch ends below
- * `relative_limit`; 0 when there is none. */
-uint32_t fmq_index_boundary(const fmq_index *index, int64_t position_max, int64_t relative_limit);
+ * `relative_limit`. */
+fmq_index_entry fmq_index_boundary(const fmq_index *index, int64_t position_max,
+                                   int64_t relative_limit);
 /* Relative offset to start from when looking for a record with a timestamp >= `timestamp`. */
 uint32_t fmq_index_time_floor(const fmq_index *index, int64_t timestamp);
 

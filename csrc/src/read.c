@@ -52,7 +52,8 @@ static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_l
     fmq_batch_header h;
     int result;
     fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
-    while ((result = fmq_scan_peek(&scan, &h)) == 1 && fmq_batch_last_offset(&h) < offset) {
+    while ((result = fmq_segment_peek(segment, &scan, &h)) == 1 &&
+           fmq_batch_last_offset(&h) < offset) {
         fmq_scan_advance(&scan, &h);
     }
     fmq_segment_unpin(segment);
@@ -61,11 +62,6 @@ static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_l
             .segment = segment, .position = scan.position, .base_offset = h.base_offset};
     }
     return result;
-}
-
-static int load_index(fmq_log *log, fmq_segment *segment) {
-    bool whole; /* damage shows itself to the reader who comes to it */
-    return fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
 }
 
 int fmq_log_locate(fmq_log *log, int64_t offset, fmq_location *out) {
@@ -77,18 +73,14 @@ int fmq_log_locate(fmq_log *log, int64_t offset, fmq_location *out) {
     }
     for (int32_t i = fmq_log_find_segment(log, offset); i < log->segment_count; i++) {
         fmq_segment *segment = log->segments[i];
-        int64_t position = 0;
+        int64_t position;
         if (segment->size == 0 || segment->end_offset <= offset) {
             continue;
         }
-        if (offset > segment->base_offset) {
-            int result = load_index(log, segment);
-            if (result != FMQ_OK) {
-                return result;
-            }
-            position = fmq_index_floor(&segment->index, (uint32_t)(offset - segment->base_offset));
+        int result = fmq_segment_seek(segment, log->config.index_interval_bytes, offset, &position);
+        if (result == FMQ_OK) {
+            result = walk_to(segment, position, offset, out);
         }
-        int result = walk_to(segment, position, offset, out);
         if (result != 0) {
             return result;
         }
@@ -102,6 +94,7 @@ typedef struct fmq_bounds {
     int64_t limit_offset;
     uint32_t max_bytes;
     bool min_one;
+    bool ends_in_damage; /* out: what follows the slice is no batch */
 } fmq_bounds;
 
 static void set_end(fmq_slice *out, int64_t position, int64_t next_offset,
@@ -132,7 +125,7 @@ static bool find_known_end(const fmq_log *log, const fmq_bounds *bounds, fmq_sli
 
 /* Walk over headers, from a batch start, to the last batch that fits the bounds.  What lies before
  * damage is good: the slice ends there, unless nothing was passed. */
-static int walk_end(const fmq_bounds *bounds, int64_t position, fmq_slice *out) {
+static int walk_end(fmq_bounds *bounds, int64_t position, fmq_slice *out) {
     uint8_t buf[HEADERS_BUFFER_SIZE];
     fmq_segment *segment = out->segment;
     int fd = fmq_segment_pin(segment);
@@ -142,21 +135,28 @@ static int walk_end(const fmq_bounds *bounds, int64_t position, fmq_slice *out) 
     fmq_scan scan;
     fmq_batch_header h;
     int result;
-    int64_t passed_offset = -1;
+    bool has_passed = false;
+    int64_t passed_offset = position > out->position ? out->base_offset + 1 : -1;
     int64_t position_max = out->position + bounds->max_bytes;
     fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
-    while ((result = fmq_scan_peek(&scan, &h)) == 1) {
+    while ((result = fmq_segment_peek(segment, &scan, &h)) == 1) {
+        if (h.base_offset < passed_offset) {
+            result = FMQ_ERR_CORRUPT_MESSAGE; /* readers must never be sent back */
+            break;
+        }
         bool is_first = scan.position == out->position;
         if (fmq_batch_last_offset(&h) >= bounds->limit_offset ||
             (scan.position + h.size > position_max && !(is_first && bounds->min_one))) {
             break;
         }
+        has_passed = true;
         passed_offset = fmq_batch_last_offset(&h) + 1;
         fmq_scan_advance(&scan, &h);
     }
     fmq_segment_unpin(segment);
-    if (result == FMQ_ERR_CORRUPT_MESSAGE && passed_offset >= 0) {
+    if (result == FMQ_ERR_CORRUPT_MESSAGE && has_passed) {
         set_end(out, scan.position, passed_offset, bounds);
+        bounds->ends_in_damage = true;
         return FMQ_OK;
     }
     if (result == 0 || result == 1) {
@@ -166,18 +166,26 @@ static int walk_end(const fmq_bounds *bounds, int64_t position, fmq_slice *out) 
     return result;
 }
 
-static int find_end(fmq_log *log, const fmq_bounds *bounds, fmq_slice *out) {
+static int find_end(fmq_log *log, fmq_bounds *bounds, fmq_slice *out) {
+    fmq_segment *segment = out->segment;
     if (find_known_end(log, bounds, out)) {
         return FMQ_OK;
     }
-    int result = load_index(log, out->segment);
+    bool whole; /* damage shows itself to the reader who comes to it */
+    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
     if (result != FMQ_OK) {
         return result;
     }
-    int64_t position = fmq_index_boundary(&out->segment->index, out->position + bounds->max_bytes,
-                                          bounds->limit_offset - out->segment->base_offset);
-    if (position > out->position) {
-        result = walk_end(bounds, position, out);
+    fmq_index_entry entry = fmq_index_boundary(&segment->index, out->position + bounds->max_bytes,
+                                               bounds->limit_offset - segment->base_offset);
+    if (entry.position > out->position) {
+        result = fmq_segment_check_entry(segment, &entry);
+        if (result == 1) {
+            result = walk_end(bounds, entry.position, out);
+        } else if (result == 0) {
+            result = fmq_segment_rebuild(segment, log->config.index_interval_bytes, &whole);
+            result = result == FMQ_OK ? FMQ_ERR_CORRUPT_MESSAGE : result;
+        }
         if (result != FMQ_ERR_CORRUPT_MESSAGE) {
             return result;
         }
@@ -212,7 +220,9 @@ int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t ma
     if (result != FMQ_OK || slice.size == 0) {
         return result;
     }
-    remember_read(log, &slice);
+    if (!bounds.ends_in_damage) {
+        remember_read(log, &slice);
+    }
     fmq_segment_ref(slice.segment);
     *out = slice;
     return FMQ_OK;

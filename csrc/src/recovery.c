@@ -18,7 +18,8 @@ typedef struct fmq_recoverer {
     uint8_t *buf;
     size_t buf_size;
     bool is_index_saved; /* of the first segment: as loaded from its files */
-    bool is_damaged;     /* bad bytes at the end of the segment lie below the recovery point */
+    bool has_damage;     /* the segment has bad bytes below the recovery point */
+    bool ends_in_damage; /* bad bytes at the end of the segment lie below the recovery point */
 } fmq_recoverer;
 
 static int64_t largest_segment(const fmq_log *log, int32_t first) {
@@ -129,6 +130,10 @@ static int trust_below(fmq_recoverer *r, fmq_segment *segment) {
     segment->max_timestamp = end.timestamp;
     segment->max_timestamp_last = end.timestamp_relative;
     int64_t position = end.position, end_offset = -1;
+    result = fmq_segment_check_entry(segment, &(fmq_index_entry){end.relative, end.position});
+    if (result != 1) {
+        return result;
+    }
     result = fmq_segment_walk(segment, &position, r->recovery_point,
                               r->log->config.index_interval_bytes, &end_offset);
     if (result == FMQ_ERR_CORRUPT_MESSAGE || (result >= 0 && end_offset != r->recovery_point)) {
@@ -169,6 +174,7 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
     }
     int64_t start = r->position;
     r->position = 0;
+    r->has_damage = false;
     fmq_scan_init(&scan, log->env, fd, start, segment->size, r->buf, r->buf_size);
     int result;
     for (;;) {
@@ -181,7 +187,8 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
             result = find_next_batch(r, segment, &scan);
             /* Readers find the batch after the damage through an index entry of its own. */
             segment->unindexed_bytes = (uint32_t)log->config.index_interval_bytes + 1;
-            r->is_damaged = result == 0;
+            r->has_damage = true;
+            r->ends_in_damage = result == 0;
             if (result == 0) {
                 scan.position = bad_position;
                 result = FMQ_ERR_CORRUPT_MESSAGE;
@@ -195,7 +202,7 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
     }
     fmq_segment_unpin(segment);
     r->report->bytes_scanned += scan.position - start;
-    if (result == FMQ_ERR_CORRUPT_MESSAGE && !r->is_damaged) {
+    if (result == FMQ_ERR_CORRUPT_MESSAGE && !r->ends_in_damage) {
         r->report->reason = reason;
         r->report->truncated_at = r->expected;
         r->report->bytes_truncated += segment->size - scan.position;
@@ -256,11 +263,12 @@ static int finish_sealed(fmq_recoverer *r, fmq_segment *segment) {
     return result;
 }
 
-/* The last segment ends in bytes that were acknowledged once: leave it alone, write to a new one.
- */
+/* The last segment has bytes that were acknowledged once and are bad now.  They are left alone, and
+ * what is written from now on goes into a new segment: behind them it might be taken for a part of
+ * the damaged batch. */
 static int begin_after_damage(fmq_recoverer *r) {
     fmq_log *log = r->log;
-    if (r->expected < r->recovery_point) {
+    if (r->ends_in_damage && r->expected < r->recovery_point) {
         r->expected = r->recovery_point;
     }
     int result = finish_sealed(r, fmq_log_active(log));
@@ -285,11 +293,11 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
     int result = FMQ_OK;
     for (int32_t i = first; i < log->segment_count && result == FMQ_OK; i++) {
         fmq_segment *segment = log->segments[i];
-        if (i > first && r->is_damaged && segment->base_offset <= r->recovery_point) {
+        if (i > first && r->ends_in_damage && segment->base_offset <= r->recovery_point) {
             r->expected = segment->base_offset;
-            r->is_damaged = false;
+            r->ends_in_damage = false;
         }
-        if (i > first && (segment->base_offset != r->expected || r->is_damaged)) {
+        if (i > first && (segment->base_offset != r->expected || r->ends_in_damage)) {
             r->report->reason = "a segment does not begin where the one before ends";
             r->report->truncated_at = r->expected;
             result = drop_behind(r, i - 1);
@@ -306,7 +314,7 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
             r->report->recovered = true;
             r->report->indexes_rebuilt++;
             result = scan_segment(r, segment);
-            bool is_cut = result == FMQ_ERR_CORRUPT_MESSAGE && !r->is_damaged;
+            bool is_cut = result == FMQ_ERR_CORRUPT_MESSAGE && !r->ends_in_damage;
             result = result > 0 ? FMQ_OK : result;
             if (is_cut && result == FMQ_OK) {
                 result = drop_behind(r, i);
@@ -318,7 +326,7 @@ static int scan_from(fmq_recoverer *r, int32_t first) {
         r->position = 0;
         segment->end_offset = r->expected;
     }
-    if (result == FMQ_OK && r->is_damaged) {
+    if (result == FMQ_OK && r->has_damage) {
         result = begin_after_damage(r);
     }
     return result;

@@ -6,14 +6,10 @@
 /* Walk over headers of [from, to) and give them to the producer table and, if asked, the epochs. */
 static int replay_segment(fmq_log *log, fmq_segment *segment, int64_t from, int64_t to,
                           bool with_epochs) {
-    int64_t position = 0;
-    if (from > segment->base_offset) {
-        bool whole;
-        int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
-        if (result != FMQ_OK) {
-            return result;
-        }
-        position = fmq_index_floor(&segment->index, (uint32_t)(from - segment->base_offset));
+    int64_t position;
+    int result = fmq_segment_seek(segment, log->config.index_interval_bytes, from, &position);
+    if (result != FMQ_OK) {
+        return result;
     }
     size_t buf_size;
     uint8_t *buf = fmq_scan_buffer(log->env, segment->size - position, &buf_size);
@@ -25,7 +21,6 @@ static int replay_segment(fmq_log *log, fmq_segment *segment, int64_t from, int6
     fmq_scan scan;
     fmq_batch_header h;
     fmq_scan_init(&scan, log->env, fd, position, segment->size, buf, buf_size);
-    int result;
     while ((result = fmq_scan_peek(&scan, &h)) == 1 && h.base_offset < to) {
         if (h.base_offset >= from && h.producer_id >= 0) {
             const uint8_t *bytes;
@@ -78,13 +73,16 @@ static int recall_batches(fmq_log *log, int64_t offset, int64_t window) {
         return FMQ_OK;
     }
     fmq_segment *segment = log->segments[fmq_log_find_segment(log, offset - 1)];
-    bool whole;
-    int result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
+    int64_t end, position = 0;
+    int result = fmq_segment_seek(segment, log->config.index_interval_bytes, offset, &end);
+    if (result == FMQ_OK && end > window) {
+        fmq_index_entry entry = fmq_index_boundary(&segment->index, end - window, INT64_MAX);
+        result = fmq_segment_seek(segment, log->config.index_interval_bytes,
+                                  segment->base_offset + entry.relative, &position);
+    }
     if (result != FMQ_OK) {
         return result;
     }
-    int64_t end = fmq_index_floor(&segment->index, (uint32_t)(offset - segment->base_offset));
-    int64_t position = fmq_index_boundary(&segment->index, end - window, INT64_MAX);
     size_t buf_size;
     uint8_t *buf = fmq_scan_buffer(log->env, window, &buf_size);
     int fd = buf == NULL ? -ENOMEM : fmq_segment_pin(segment);

@@ -1,8 +1,6 @@
 /* What a segment knows of its batches: index and time statistics. */
 #include "segment.h"
 
-#include "scan.h"
-
 #define WALK_BUFFER_SIZE (64 * 1024)
 
 void fmq_segment_index_batch(fmq_segment *segment, const fmq_batch_header *h, int64_t position,
@@ -44,7 +42,7 @@ int fmq_segment_walk(fmq_segment *segment, int64_t *position, int64_t stop_offse
     int result;
     fmq_scan_init(&scan, env, fd, *position, segment->size, buf, buf_size);
     while ((result = fmq_scan_peek(&scan, &h)) == 1 && h.base_offset < stop_offset) {
-        if (h.base_offset < segment->base_offset ||
+        if (h.base_offset < segment->base_offset || h.base_offset < *end_offset ||
             fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {
             result = FMQ_ERR_CORRUPT_MESSAGE;
             break;
@@ -126,6 +124,60 @@ int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, b
                : result;
 }
 
+int fmq_segment_peek(const fmq_segment *segment, fmq_scan *scan, fmq_batch_header *out) {
+    int result = fmq_scan_peek(scan, out);
+    if (result == 1 && (out->base_offset < segment->base_offset ||
+                        fmq_batch_last_offset(out) >= segment->end_offset)) {
+        return FMQ_ERR_CORRUPT_MESSAGE;
+    }
+    return result;
+}
+
+int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry) {
+    uint8_t bytes[FMQ_BATCH_HEADER_SIZE];
+    fmq_batch_header h;
+    if (entry->position == 0) {
+        return 1;
+    }
+    if ((int64_t)entry->position + FMQ_BATCH_HEADER_SIZE > segment->size) {
+        return 0;
+    }
+    int fd = fmq_segment_pin(segment);
+    if (fd < 0) {
+        return fd;
+    }
+    int result = fmq_read_exact(segment->env, fd, bytes, sizeof bytes, entry->position);
+    fmq_segment_unpin(segment);
+    if (result != FMQ_OK) {
+        return result;
+    }
+    return fmq_batch_parse(bytes, sizeof bytes, &h) == FMQ_OK &&
+           h.base_offset >= segment->base_offset && h.base_offset <= INT64_MAX - INT32_MAX &&
+           fmq_batch_last_offset(&h) - segment->base_offset == entry->relative;
+}
+
+int fmq_segment_seek(fmq_segment *segment, int32_t index_interval_bytes, int64_t offset,
+                     int64_t *position) {
+    *position = 0;
+    if (offset <= segment->base_offset) {
+        return FMQ_OK;
+    }
+    bool whole;
+    uint32_t relative = (uint32_t)(offset - segment->base_offset);
+    int result = fmq_segment_load_index(segment, index_interval_bytes, &whole);
+    if (result != FMQ_OK) {
+        return result;
+    }
+    fmq_index_entry entry = fmq_index_floor(&segment->index, relative);
+    result = fmq_segment_check_entry(segment, &entry);
+    if (result == 0) {
+        result = fmq_segment_rebuild(segment, index_interval_bytes, &whole);
+        entry = fmq_index_floor(&segment->index, relative);
+    }
+    *position = entry.position;
+    return result < 0 ? result : FMQ_OK;
+}
+
 int fmq_segment_save_index(fmq_segment *segment, bool sync) {
     segment->has_index_files = true;
     return fmq_index_save(segment->env, &segment->index, segment->dir, segment->base_offset, sync);
@@ -169,9 +221,15 @@ int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, b
     int result = FMQ_ERR_CORRUPT_MESSAGE;
     if (!segment->index.loaded) {
         result = fmq_index_read_end(segment->env, segment->dir, segment->base_offset, &end);
+        if (result == FMQ_OK) {
+            result =
+                fmq_segment_check_entry(segment, &(fmq_index_entry){end.relative, end.position});
+            result = result == 1 ? FMQ_OK : result == 0 ? FMQ_ERR_CORRUPT_MESSAGE : result;
+        }
     }
     if (result == FMQ_ERR_CORRUPT_MESSAGE) {
-        result = fmq_segment_load_index(segment, index_interval_bytes, whole);
+        result = segment->index.loaded ? FMQ_OK
+                                       : fmq_segment_rebuild(segment, index_interval_bytes, whole);
         if (result != FMQ_OK || segment->stats_known) {
             return result;
         }

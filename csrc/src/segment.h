@@ -4,6 +4,7 @@
 
 #include "fastmq/log.h"
 #include "index.h"
+#include "scan.h"
 
 /* Files up to this size are read whole instead of trusting an index; the active segment's index is
  * not written before it is larger. */
@@ -85,6 +86,17 @@ int fmq_segment_save_index(fmq_segment *segment, bool sync);
 /* Have the index in memory: from its files, or rebuilt when they are missing or damaged; `*whole`
  * as above.  FMQ_OK or -errno. */
 int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
+
+/* fmq_scan_peek for readers: offsets that do not belong into the segment are bad bytes, too. */
+int fmq_segment_peek(const fmq_segment *segment, fmq_scan *scan, fmq_batch_header *out);
+
+/* Is there a batch at `entry->position` that ends at its offset?  1, 0, -errno. */
+int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry);
+
+/* Position of a batch start from which a walk comes to `offset`.  An index that lies is rebuilt.
+ * FMQ_OK or -errno. */
+int fmq_segment_seek(fmq_segment *segment, int32_t index_interval_bytes, int64_t offset,
+                     int64_t *position);
 
 /* Without loading the index: first_timestamp and max_timestamp, and end_offset of a segment that is
  * not sealed, in which

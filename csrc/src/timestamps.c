@@ -25,7 +25,7 @@ static int walk(fmq_segment *segment, int64_t position, fmq_search *search) {
     fmq_batch_header h;
     int result;
     fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
-    while ((result = fmq_scan_peek(&scan, &h)) == 1) {
+    while ((result = fmq_segment_peek(segment, &scan, &h)) == 1) {
         if (h.base_offset >= search->limit_offset) {
             break;
         }
@@ -56,17 +56,13 @@ static int load_stats(fmq_log *log, fmq_segment *segment) {
     return result;
 }
 
-static int64_t position_of(const fmq_segment *segment, int64_t offset) {
-    int64_t relative = offset - segment->base_offset;
-    return relative <= 0 ? 0 : fmq_index_floor(&segment->index, (uint32_t)relative);
-}
-
-/* Where a search for `timestamp` may begin: nothing before it is as new, or it lies below the
- * start. */
-static int64_t time_position(const fmq_segment *segment, const fmq_search *search,
-                             int64_t timestamp) {
-    int64_t offset = segment->base_offset + fmq_index_time_floor(&segment->index, timestamp);
-    return position_of(segment, offset > search->start_offset ? offset : search->start_offset);
+/* Walk from the batch that holds `offset`, or the log start where that lies behind it. */
+static int walk_from(fmq_log *log, fmq_segment *segment, int64_t offset, fmq_search *search) {
+    int64_t position;
+    int result =
+        fmq_segment_seek(segment, log->config.index_interval_bytes,
+                         offset > search->start_offset ? offset : search->start_offset, &position);
+    return result == FMQ_OK ? walk(segment, position, search) : result;
 }
 
 static void give(const fmq_search *search, fmq_slice *out) {
@@ -99,7 +95,9 @@ int fmq_log_find_timestamp(fmq_log *log, int64_t timestamp_ms, int64_t limit_off
         if (segment->max_timestamp < timestamp_ms) {
             continue;
         }
-        result = walk(segment, time_position(segment, &search, timestamp_ms), &search);
+        /* Nothing up to the time index's last older entry is as new. */
+        int64_t offset = segment->base_offset + fmq_index_time_floor(&segment->index, timestamp_ms);
+        result = walk_from(log, segment, offset, &search);
         if (result < 0 || result == FMQ_ERR_CORRUPT_MESSAGE || search.best.size > 0) {
             give(&search, out);
             return result == 1 ? FMQ_OK : result;
@@ -109,7 +107,7 @@ int fmq_log_find_timestamp(fmq_log *log, int64_t timestamp_ms, int64_t limit_off
 }
 
 /* The newest batch of a segment that lies within the bounds in part only. */
-static int search_part(fmq_segment *segment, fmq_search *search) {
+static int search_part(fmq_log *log, fmq_segment *segment, fmq_search *search) {
     const fmq_index *index = &segment->index;
     /* Time entries tell the maximum of everything up to their offset: the last one below the limit
      * saves the walk up to it, unless its batch lies below the start. */
@@ -121,12 +119,9 @@ static int search_part(fmq_segment *segment, fmq_search *search) {
         if (offset >= search->limit_offset) {
             continue;
         }
-        return walk(
-            segment,
-            position_of(segment, offset > search->start_offset ? offset : search->start_offset),
-            search);
+        return walk_from(log, segment, offset, search);
     }
-    return walk(segment, position_of(segment, search->start_offset), search);
+    return walk_from(log, segment, segment->base_offset, search);
 }
 
 int fmq_log_find_max_timestamp(fmq_log *log, int64_t limit_offset, fmq_slice *out) {
@@ -155,12 +150,11 @@ int fmq_log_find_max_timestamp(fmq_log *log, int64_t limit_offset, fmq_slice *ou
         if (is_whole) {
             /* The walk ends at once: the batch is known by its offset. */
             search.timestamp = segment->max_timestamp;
-            result = walk(segment,
-                          position_of(segment, segment->base_offset + segment->max_timestamp_last),
-                          &search);
+            result = walk_from(log, segment, segment->base_offset + segment->max_timestamp_last,
+                               &search);
             search.timestamp = INT64_MAX;
         } else {
-            result = search_part(segment, &search);
+            result = search_part(log, segment, &search);
         }
         if (result < 0 || result == FMQ_ERR_CORRUPT_MESSAGE) {
             return result;
