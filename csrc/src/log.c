@@ -39,15 +39,16 @@ const fmq_log_config *fmq_log_get_config(const fmq_log *log) {
 }
 
 void fmq_log_epoch_end(const fmq_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_offset) {
+    const fmq_epochs *epochs = &log->epochs;
     *out_epoch = -1;
     *out_offset = -1;
-    int32_t i = fmq_epochs_floor_epoch(&log->epochs, epoch);
-    if (i < 0 || epoch > fmq_epochs_last(&log->epochs)) {
+    if (epoch < 0 || epoch > fmq_epochs_last(epochs)) {
         return;
     }
-    bool is_last = i == (int32_t)log->epochs.count - 1;
-    *out_epoch = log->epochs.entries[i].epoch;
-    *out_offset = is_last ? log->end_offset : log->epochs.entries[i + 1].start_offset;
+    int32_t i = fmq_epochs_floor_epoch(epochs, epoch);
+    bool is_last = i == (int32_t)epochs->count - 1;
+    *out_epoch = i < 0 ? epoch : epochs->entries[i].epoch;
+    *out_offset = is_last ? log->end_offset : epochs->entries[i + 1].start_offset;
 }
 
 int32_t fmq_log_epoch_of(const fmq_log *log, int64_t offset) {
@@ -213,6 +214,15 @@ static int finish_active(fmq_log *log) {
     return fmq_segment_save_index(segment, false);
 }
 
+/* Give back the blocks behind the end of a file that grows no more; they are only space. */
+static void free_preallocated(fmq_segment *segment) {
+    int fd = fmq_segment_pin(segment);
+    if (fd >= 0) {
+        (void)segment->env->ftruncate(segment->env->ctx, fd, segment->size);
+        fmq_segment_unpin(segment);
+    }
+}
+
 int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     fmq_segment *old = fmq_log_active(log);
     assert(base_offset >= log->end_offset && old->size > 0);
@@ -236,6 +246,9 @@ int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     old->sealed = true;
     old->end_offset = base_offset;
     segment->stats_known = segment->index.loaded = true;
+    if (log->config.preallocate) {
+        free_preallocated(old);
+    }
     log->segments[log->segment_count++] = segment;
     log->dir_change++;
     memset(log->recent_appends, 0, sizeof log->recent_appends);

@@ -448,6 +448,12 @@ int fmq_partition_epoch_end(fmq_partition *partition, int32_t epoch, int32_t *ou
     int rc = enter(partition);
     if (rc == FMQ_OK) {
         fmq_log_epoch_end(partition->log, epoch, out_epoch, out_offset);
+        int32_t last = fmq_log_last_epoch(partition->log);
+        if (epoch > last && epoch <= partition->leader_epoch) {
+            /* The leader has written nothing yet: its epoch begins at the log end. */
+            *out_epoch = epoch == partition->leader_epoch || last < 0 ? epoch : last;
+            *out_offset = fmq_log_end(partition->log);
+        }
     }
     return leave(partition, rc);
 }

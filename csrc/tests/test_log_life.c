@@ -418,7 +418,8 @@ static void tells_where_epochs_end(void) {
     struct {
         int32_t asked, epoch;
         int64_t offset;
-    } table[] = {{1, -1, -1}, {2, 2, 2}, {3, 2, 2}, {5, 5, 5}, {8, 5, 5}, {9, 9, 6}, {10, -1, -1}};
+    } table[] = {{-1, -1, -1}, {1, 1, 0}, {2, 2, 2}, {3, 2, 2},
+                 {5, 5, 5},    {8, 5, 5}, {9, 9, 6}, {10, -1, -1}};
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
             int32_t epoch;

@@ -242,7 +242,8 @@ int fmq_log_delete(fmq_log *log, const char *renamed_dir);
 /* ---- look-ups -------------------------------------------------------------------------------*/
 
 /* End offset of `epoch` as OffsetForLeaderEpoch defines it: epoch newer than known => -1, -1;
- * otherwise the largest epoch <= asked and the start of the next one (or the log end). */
+ * otherwise the largest epoch <= asked and the start of the next one (or the log end).  An epoch
+ * older than all known is answered with itself and the start of the first, as Kafka does. */
 void fmq_log_epoch_end(const fmq_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_offset);
 /* Epoch that was current when `offset` was written, -1 when unknown. */
 int32_t fmq_log_epoch_of(const fmq_log *log, int64_t offset);
