@@ -51,6 +51,8 @@ from fastmq.protocol.records import OffsetCommitValue
 
 __all__ = ["check_commit", "commit_offsets", "delete_offsets", "fetch_offsets"]
 
+_INT64_MAX = 2**63 - 1
+
 
 def check_commit(group: ClassicGroup, request: OffsetCommitRequest) -> ErrorCode:
     """Return why the request may not commit to this group, NONE if it may."""
@@ -84,7 +86,8 @@ def commit_offsets(
         # A consumer that only commits between its polls is alive.
         touch_session(group, member, step)
     retention = request.retention_time_ms
-    expire = step.now_ms + retention if retention != -1 else -1
+    # An int64 in the log, where -1 means that the coordinator's own retention counts.
+    expire = min(max(step.now_ms + retention, 0), _INT64_MAX) if retention != -1 else -1
     room = OFFSETS_PER_GROUP_MAX - (offsets.count if offsets is not None else 0)
     response = OffsetCommitResponse()
     for topic in request.topics:
