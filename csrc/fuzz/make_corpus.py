@@ -179,6 +179,11 @@ INPUTS = {
         "trusted-point": partition(2, 3, log=SEGMENT_0 + SEGMENT_3, index=INDEX, time=TIMES),
         "markers": partition(2, 0, log=at(0, batch(MARKER, 1, 0x30, (4000, 1, -1))) * 3),
         "nothing": partition(1, 0),
+        # What is appended must not complete the cut batch.
+        "behind-damage": partition(
+            3, 8, log=SEGMENT_0, log3=SEGMENT_3[:61] + at(6, batch(ONE, 1), 2)
+        ),
+        "overlap": partition(3, 7, log=SEGMENT_0 + at(1, batch(ONE, 1)), index=INDEX, time=TIMES),
     },
     "fuzz_engine": {
         "produce_3": stream(produce(3, batch(ONE, 1)), produce(3, batch(THREE, 3))),

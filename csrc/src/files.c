@@ -197,7 +197,7 @@ int fmq_segment_create_file(fmq_segment *segment, int64_t preallocate) {
     return result;
 }
 
-int fmq_segment_delete_files(fmq_segment *segment) {
+int fmq_segment_delete_files(fmq_segment *segment, bool strict) {
     static const char *const suffixes[] = {FMQ_SUFFIX_LOG, FMQ_SUFFIX_INDEX, FMQ_SUFFIX_TIMEINDEX};
     const fmq_env *env = segment->env;
     char path[FMQ_PATH_MAX], deleted[FMQ_PATH_MAX];
@@ -207,7 +207,8 @@ int fmq_segment_delete_files(fmq_segment *segment) {
         assert(size > 0 && (size_t)size < sizeof deleted);
         (void)size;
         int result = env->rename(env->ctx, path, deleted);
-        if (result != FMQ_OK && result != -ENOENT) {
+        bool may_stay = i > 0 && !strict && fmq_is_passing_error(result);
+        if (result != FMQ_OK && result != -ENOENT && !may_stay) {
             return result;
         }
     }

@@ -132,7 +132,7 @@ int fmq_log_drop_oldest(fmq_log *log) {
             fmq_segment_unpin(segment);
         }
     }
-    int result = fmq_segment_delete_files(segment);
+    int result = fmq_segment_delete_files(segment, false);
     if (result != FMQ_OK) {
         return fmq_log_failed(log, result);
     }
@@ -148,7 +148,7 @@ int fmq_log_drop_oldest(fmq_log *log) {
 
 int fmq_log_drop_newest(fmq_log *log) {
     fmq_segment *segment = fmq_log_active(log);
-    int result = fmq_segment_delete_files(segment);
+    int result = fmq_segment_delete_files(segment, true);
     if (result == FMQ_OK) {
         result = log->env->sync_dir(log->env->ctx, log->dir);
     }

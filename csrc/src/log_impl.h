@@ -47,12 +47,6 @@ static inline fmq_segment *fmq_log_active(const fmq_log *log) {
     return log->segments[log->segment_count - 1];
 }
 
-/* Lack of something that may be had again: the log stays usable. */
-static inline bool fmq_is_passing_error(int result) {
-    return result == -ENOSPC || result == -EDQUOT || result == -ENOMEM || result == -EMFILE ||
-           result == -ENFILE;
-}
-
 /* Note the error and hand it back: after one that does not pass, the log refuses everything. */
 static inline int fmq_log_failed(fmq_log *log, int result) {
     if (result < 0 && !fmq_is_passing_error(result)) {

@@ -275,7 +275,7 @@ static int reset(fmq_log *log, int64_t offset) {
         result = env->sync_dir(env->ctx, log->dir);
     }
     if (result == FMQ_OK) {
-        result = fmq_segment_delete_files(old);
+        result = fmq_segment_delete_files(old, true);
     }
     log->segments[0] = segment;
     old->file_exists = false;

@@ -46,6 +46,12 @@ struct fmq_files {
 /* Close every file that is not pinned. */
 void fmq_files_close_all(fmq_files *files);
 
+/* Lack of something that may be had again: the log stays usable. */
+static inline bool fmq_is_passing_error(int result) {
+    return result == -ENOSPC || result == -EDQUOT || result == -ENOMEM || result == -EMFILE ||
+           result == -ENFILE;
+}
+
 /* A segment that the log holds the first reference of.  NULL when memory is exhausted. */
 fmq_segment *fmq_segment_new(const fmq_env *env, fmq_files *files, const char *dir,
                              int64_t base_offset);
@@ -103,8 +109,9 @@ int fmq_segment_seek(fmq_segment *segment, int32_t index_interval_bytes, int64_t
  * `*whole` is false when the headers behind the last index entry are bad.  FMQ_OK or -errno. */
 int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, bool *whole);
 
-/* Rename the files to `*.deleted`, log first; fmq_log_sweep unlinks them.  The directory is the
- * caller's to sync. */
-int fmq_segment_delete_files(fmq_segment *segment);
+/* Rename the files to `*.deleted`, log first; fmq_log_sweep unlinks them.  Without `strict`, index
+ * files may stay behind when space is short: the next open removes those that have no log.  The
+ * directory is the caller's to sync. */
+int fmq_segment_delete_files(fmq_segment *segment, bool strict);
 
 #endif

@@ -286,6 +286,21 @@ static inline void session_check_producers(fmq_log *log, const int64_t *last_off
     }
 }
 
+/* Every batch can be read. */
+static inline void session_read_all(fmq_log *log) {
+    int64_t offset = fmq_log_start(log), end = fmq_log_end(log);
+    while (offset < end && !check_current_failed) {
+        fmq_slice slice;
+        REQUIRE(fmq_log_read(log, offset, end, 1, true, &slice) == FMQ_OK);
+        REQUIRE(slice.size > 0);
+        uint8_t *bytes = malloc(slice.size);
+        CHECK_EQ(fmq_slice_read(&slice, bytes, true), FMQ_OK);
+        free(bytes);
+        offset = slice.next_offset;
+        fmq_segment_unref(slice.segment);
+    }
+}
+
 /* The log holds a run of batches without a hole that were appended and not truncated, up to
  * `durable` at least; it can be looked up; epochs and producers fit. */
 static inline void session_check(const session *s, fmq_log *log, int64_t durable, int step) {

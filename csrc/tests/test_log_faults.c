@@ -76,6 +76,7 @@ static bool run_session(int64_t fail_at, int64_t fail_alloc_at, int fail_with) {
             } else {
                 /* A read that failed says nothing of what is on the disk. */
                 CHECK(passes(error) || fs.was_read);
+                session_read_all(s.log);
             }
         }
         stopped = stopped || s.log == NULL;
