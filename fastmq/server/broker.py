@@ -24,10 +24,12 @@ from typing import NamedTuple
 import trio
 
 from fastmq._native.core import Engine
+from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupConfig, GroupCoordinatorShard
-from fastmq.errors import ErrorCode, FastmqError
+from fastmq.errors import ErrorCode, FastmqError, KafkaError
 from fastmq.metastore import MetadataCache, SQLiteMetastore, ensure_cluster_id
+from fastmq.protocol.api import ApiKey
 from fastmq.server.background import Background
 from fastmq.server.batches import build_batch, iter_records
 from fastmq.server.clock import Clock
@@ -207,6 +209,7 @@ class _Broker:
                     if self._config.get_str("fastmq.metrics.listener"):
                         self.metrics_address = await nursery.start(self._serve_metrics)
                     nursery.start_soon(self._accept_all, name="accept")
+                    nursery.start_soon(self._prepare_groups, name="offsets topic")
                     yield context
                 finally:
                     _close_listeners(context.listeners)
@@ -253,6 +256,16 @@ class _Broker:
             ),
             on_all_dirs_offline=self._fail,
         )
+
+    async def _prepare_groups(self) -> None:
+        """Do ahead what the first consumer group would wait for."""
+        context = self._context
+        if context.topics.get(CONSUMER_OFFSETS) is None:
+            try:
+                await context.create_offsets_topic()
+            except KafkaError as exc:
+                logger.warning("cannot create %s yet: %s", CONSUMER_OFFSETS, exc.message)
+        await trio.to_thread.run_sync(ROUTES[ApiKey.JOIN_GROUP].load)
 
     async def _accept_all(self) -> None:
         with self._accept_scope:

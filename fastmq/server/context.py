@@ -17,7 +17,7 @@ from fastmq.server.connections import ConnectionLimits, ConnectionTable
 from fastmq.server.coordinators import CoordinatorDriver
 from fastmq.server.listeners import OpenListener
 from fastmq.server.metadata_cache import MetadataCache
-from fastmq.server.storage import Storage
+from fastmq.server.storage import Storage, holds_records
 from fastmq.server.store import ClusterStore, ProducerIds
 from fastmq.server.topics import TopicManager
 
@@ -103,7 +103,7 @@ class BrokerContext:
             return
         for handle in topic.handles:
             if handle is not None:
-                self.groups.add_partition(handle)
+                self.groups.add_partition(handle, is_empty=not holds_records(handle.path))
 
     # The broker's own settings.
 

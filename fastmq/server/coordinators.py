@@ -267,11 +267,14 @@ class CoordinatorDriver(Generic[S]):
 
     # What the broker uses.
 
-    def add_partition(self, partition: Partition) -> None:
-        """Take on a partition of the internal topic that this broker leads, and load it."""
+    def add_partition(self, partition: Partition, *, is_empty: bool) -> None:
+        """Take on a partition of the internal topic that this broker leads, and load it.
+
+        One that is known to be empty serves at once, and its log stays closed until it is used.
+        """
         runner = ShardRunner(self, partition.index, partition, self._make_shard(partition.index))
         self._runners[partition.index] = runner
-        if partition.log_end() == partition.log_start():
+        if is_empty:
             runner.activate()
         else:
             self._load_send.send_nowait(runner)

@@ -27,7 +27,7 @@ from fastmq.log import (
     Reconciled,
 )
 
-__all__ = ["Home", "Storage"]
+__all__ = ["Home", "Storage", "holds_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -252,3 +252,12 @@ class Storage:
     def any_online(self) -> bool:
         """Return whether anything can be stored at all. Does not block."""
         return bool(self._dirs.online())
+
+
+def holds_records(path: str) -> bool:
+    """Return whether a partition's directory has any bytes of a log, without opening the log."""
+    try:
+        with os.scandir(path) as entries:
+            return any(e.name.endswith(".log") and e.stat().st_size > 0 for e in entries)
+    except OSError:
+        return True  # whoever opens it finds out what is wrong

@@ -286,8 +286,7 @@ class TopicManager:
             made = [plan for plan in plans if plan.error is None]
             if validate_only or not made:
                 return plans
-            await self._store.commit([change for plan in made for change in plan.changes])
-            await self._start([(plan.name, 0) for plan in made])
+            await self._commit_and_start(made, [(plan.name, 0) for plan in made])
             return plans
 
     async def create_automatically(self, names: Iterable[str]) -> dict[str, ErrorCode]:
@@ -325,8 +324,7 @@ class TopicManager:
             if validate_only or not made:
                 return plans
             before = [(plan.name, len(self._topics[plan.name].states)) for plan in made]
-            await self._store.commit([change for plan in made for change in plan.changes])
-            await self._start(before)
+            await self._commit_and_start(made, before)
             return plans
 
     async def delete(self, names: Iterable[str] = (), ids: Iterable[bytes] = ()) -> list[TopicPlan]:
@@ -414,6 +412,14 @@ class TopicManager:
             if handle is not None:
                 handle.set_config(self._native_of(topic, handle))
         self.generation += 1
+
+    async def _commit_and_start(
+        self, plans: list[TopicPlan], partitions: list[tuple[str, int]]
+    ) -> None:
+        """Commit plans and open what they made; a stop waits for it, so that both agree."""
+        with trio.CancelScope(shield=True):
+            await self._store.commit([change for plan in plans for change in plan.changes])
+            await self._start(partitions)
 
     async def _start(self, names: list[tuple[str, int]]) -> None:
         """Open the partitions from an index on of topics that the image has, and lead them."""

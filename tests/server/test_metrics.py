@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastmq.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastmq.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from fastmq.protocol.messages.produce import ProducePartition, ProduceRequest, ProduceTopic
 from fastmq.records import NewRecord, build_batch
@@ -26,6 +27,11 @@ def page(make_broker):
     return broker, get
 
 
+def wait_for_the_offsets_topic(broker):
+    with RawClient(broker.bootstrap) as client:
+        assert client.call(FindCoordinatorRequest(key="g", key_type=0), 2).error_code == 0
+
+
 def samples(text):
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
@@ -36,6 +42,7 @@ def samples(text):
 
 def test_page_counts_requests_bytes_logs_and_groups(page):
     broker, get = page
+    wait_for_the_offsets_topic(broker)
     with RawClient(broker.bootstrap) as client:
         client.call(MetadataRequest(topics=[MetadataRequestTopic(name="counted")]), 9)
         batch = build_batch([NewRecord(None, b"v", timestamp=1)])
@@ -49,7 +56,8 @@ def test_page_counts_requests_bytes_logs_and_groups(page):
     place = (("partition", "0"), ("topic", "counted"))
     assert found["kafka_log_log_logendoffset", *place] == 1
     assert found["kafka_log_log_size", *place] == len(batch)
-    assert found["kafka_server_replicamanager_partitioncount",] == 1
+    # Ours and those of the offsets topic.
+    assert found["kafka_server_replicamanager_partitioncount",] == 51
 
 
 def test_other_pages_and_methods_are_refused(page):
@@ -60,6 +68,7 @@ def test_other_pages_and_methods_are_refused(page):
 
 def test_labels_do_not_grow_with_client_ids(page):
     broker, get = page
+    wait_for_the_offsets_topic(broker)
     before = len(get().splitlines())
     with RawClient(broker.bootstrap) as client:
         for number in range(200):
