@@ -298,7 +298,6 @@ class _Broker:
         """Stop accepting and answer what has been asked, for a bounded time."""
         context = self._context
         self._accept_scope.cancel()
-        _close_listeners(context.listeners)
         timeout_s = self._config.get_int("fastmq.shutdown.timeout.ms") / 1000
         self._drain_scope.deadline = trio.current_time() + timeout_s
         with self._drain_scope:

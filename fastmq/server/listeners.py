@@ -134,7 +134,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 async def accept_connections(
     listener: OpenListener, take_over: Callable[[OpenListener, socket.socket, str], None]
 ) -> None:
-    """Accept on every socket of `listener` until cancelled.
+    """Accept on every socket of `listener` until cancelled, and close it then.
 
     Args:
         listener: open.
@@ -150,6 +150,7 @@ async def accept_connections(
                 )
     finally:
         reserve.release()
+        listener.close()
 
 
 async def _accept_loop(
