@@ -14,7 +14,7 @@ from fastmq.coordinator.group import GroupCoordinatorShard
 from fastmq.server.appends import FIRST_TOKEN, Appends
 from fastmq.server.clock import Clock
 from fastmq.server.connections import ConnectionLimits, ConnectionTable
-from fastmq.server.coordinators import CoordinatorDriver
+from fastmq.server.coordinators import CoordinatorDriver, ShardState
 from fastmq.server.listeners import OpenListener
 from fastmq.server.metadata_cache import MetadataCache
 from fastmq.server.storage import Storage, holds_records
@@ -104,6 +104,17 @@ class BrokerContext:
         for handle in topic.handles:
             if handle is not None:
                 self.groups.add_partition(handle, is_empty=not holds_records(handle.path))
+
+    def forget_offsets(self, topics: list[str]) -> None:
+        """Let the groups forget what they committed for topics that were deleted.
+
+        A coordinator that is loading keeps them, until they expire.
+        """
+        if not topics:
+            return
+        for runner in self.groups.runners():
+            if runner.state is ShardState.ACTIVE:
+                runner.step(lambda shard, now_ms: shard.forget_topics(topics, now_ms))
 
     # The broker's own settings.
 

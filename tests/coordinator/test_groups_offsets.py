@@ -313,6 +313,37 @@ def test_a_log_that_refuses_tombstones_does_not_keep_the_timer_busy() -> None:
     assert c.fetch() == {}
 
 
+# Deletion of topics.
+
+
+def test_offsets_of_deleted_topics_are_forgotten(c: Coordinator) -> None:
+    ids, generation = c.stable_group(1)
+    c.commit({("t", 0): 1, ("u", 0): 2}, member_id=ids[0], generation=generation)
+    c.commit({("t", 0): 3, ("t", 1): 4}, group="simple")
+    c.run(c.shard.forget_topics(["t", "never"], c.now_ms))
+    for _ in range(2):
+        assert c.fetch() == {("u", 0): 2}
+        assert c.list_groups() == ["g"], "with its last offset, a simple group is gone"
+        c.restart()
+
+
+def test_many_offsets_of_deleted_topics_are_forgotten_in_steps(c: Coordinator) -> None:
+    for n in range(3):
+        c.commit({("t", n * 1000 + k): 1 for k in range(1000)})
+    c.commit({("u", 0): 1})
+    before = len(c.log)
+    c.run(c.shard.forget_topics(["t"], c.now_ms))
+    assert len(c.log) == before + 1000
+    left = sorted(c.fetch())
+    replaced = left[0]
+    # The topic was created again, and a consumer was faster than the tombstones.
+    c.commit({replaced: 77})
+    c.advance(0)
+    assert c.fetch() == {replaced: 77, ("u", 0): 1}
+    c.restart()
+    assert c.fetch() == {replaced: 77, ("u", 0): 1}
+
+
 # Deletion of groups.
 
 

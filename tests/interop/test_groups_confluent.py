@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import (
+    OFFSET_INVALID,
     Consumer,
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
@@ -266,3 +267,15 @@ def test_administration_of_groups(broker: Broker, join: Callable[..., Member]) -
 
 def _state(admin: AdminClient) -> Any:
     return admin.describe_consumer_groups(["readers"])["readers"].result(10).state
+
+
+def test_a_deleted_topic_takes_its_offsets_along(broker: Broker) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "readers"})
+    mark = TopicPartition(TOPIC, 1, 42)
+    consumer.commit(offsets=[mark], asynchronous=False)
+    assert consumer.committed([mark], timeout=10)[0].offset == 42
+    admin.delete_topics([TOPIC])[TOPIC].result(10)
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(10)
+    assert consumer.committed([mark], timeout=10)[0].offset == OFFSET_INVALID
+    consumer.close()

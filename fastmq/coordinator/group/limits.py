@@ -5,7 +5,6 @@ end. Kafka has no such bounds; these lie far beyond what its clients do.
 """
 
 __all__ = [
-    "EXPIRED_PER_STEP_MAX",
     "GROUPS_PER_SHARD_MAX",
     "GROUP_BYTES_MAX",
     "GROUP_ID_BYTES_MAX",
@@ -16,6 +15,7 @@ __all__ = [
     "PENDING_MEMBERS_MAX",
     "PROTOCOLS_PER_MEMBER_MAX",
     "SUBSCRIBED_TOPICS_MAX",
+    "TOMBSTONES_PER_STEP_MAX",
 ]
 
 # A group id is a string with an int16 length in the log; newer requests could carry longer ones.
@@ -43,8 +43,8 @@ GROUP_BYTES_MAX = 32 << 20
 # Topic-partitions for which one group may keep offsets: deleting the group is one batch.
 OFFSETS_PER_GROUP_MAX = 100_000
 
-# Tombstones of expired offsets in one batch.
-EXPIRED_PER_STEP_MAX = 1_000
+# Tombstones of offsets in one batch, where they can be spread over several.
+TOMBSTONES_PER_STEP_MAX = 1_000
 
 # Topics in one subscription that are looked at; a larger one is taken as unreadable.
 SUBSCRIBED_TOPICS_MAX = 100_000

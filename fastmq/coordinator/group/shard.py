@@ -14,7 +14,7 @@ topics exist, which shard is responsible.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from fastmq.coordinator.effects import Call, Effects
 from fastmq.coordinator.group.admin import describe, describe_unknown, list_groups
@@ -33,9 +33,9 @@ from fastmq.coordinator.group.config import GroupConfig
 from fastmq.coordinator.group.consumer_protocol import PROTOCOL_TYPE
 from fastmq.coordinator.group.join import check_join, join_group, refuse_join
 from fastmq.coordinator.group.limits import (
-    EXPIRED_PER_STEP_MAX,
     GROUP_ID_BYTES_MAX,
     GROUPS_PER_SHARD_MAX,
+    TOMBSTONES_PER_STEP_MAX,
 )
 from fastmq.coordinator.group.membership import (
     answer_heartbeat,
@@ -80,6 +80,7 @@ from fastmq.protocol.messages.offset_commit import OffsetCommitRequest
 from fastmq.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from fastmq.protocol.messages.offset_fetch import OffsetFetchGroup
 from fastmq.protocol.messages.sync_group import SyncGroupRequest
+from fastmq.protocol.records import OffsetCommitValue
 
 __all__ = ["GroupCoordinatorShard"]
 
@@ -103,6 +104,8 @@ class GroupCoordinatorShard:
         self._offsets: dict[str, GroupOffsets] = {}
         # Groups that the present round of expiry has not looked at yet.
         self._to_expire: list[str] = []
+        # Offsets of deleted topics that still need their tombstones.
+        self._to_forget: list[tuple[str, str, int, OffsetCommitValue]] = []
 
     # Membership.
 
@@ -218,6 +221,21 @@ class GroupCoordinatorShard:
         step.reply(call, OffsetDeleteResponse(error_code=code), offset_delete_refusal())
         return step.effects()
 
+    def forget_topics(self, names: Collection[str], now_ms: int) -> Effects:
+        """Remove the offsets of topics that were deleted.
+
+        A topic that gets one of the names later begins anew: what is committed for it after this
+        call stays. Large numbers are spread over several steps.
+        """
+        gone = frozenset(names)
+        for group_id, offsets in self._offsets.items():
+            for topic in offsets.topics.keys() & gone:
+                for partition, value in offsets.topics[topic].items():
+                    self._to_forget.append((group_id, topic, partition, value))
+        step = self._step(now_ms)
+        self._forget_some(step)
+        return step.effects()
+
     # Administration.
 
     def describe_group(self, call: Call, group_id: str, now_ms: int) -> Effects:
@@ -324,6 +342,9 @@ class GroupCoordinatorShard:
             if key.kind == TimerKind.EXPIRE_OFFSETS:
                 self._expire_offsets(step)
                 continue
+            if key.kind == TimerKind.FORGET_TOPICS:
+                self._forget_some(step)
+                continue
             group = self._groups.get(key.group_id)
             if group is not None:
                 _run_timer(key, group, step)
@@ -386,12 +407,22 @@ class GroupCoordinatorShard:
             group.state = GroupState.DEAD
             del self._groups[group.group_id]
 
+    def _forget_some(self, step: Step) -> None:
+        """Write tombstones for offsets of deleted topics, those that were not replaced since."""
+        while self._to_forget and len(step.records) < TOMBSTONES_PER_STEP_MAX:
+            group_id, topic, partition, value = self._to_forget.pop()
+            offsets = self._offsets.get(group_id)
+            if offsets is not None and offsets.get(topic, partition) is value:
+                step.records.append(offset_tombstone(group_id, topic, partition))
+        if self._to_forget:
+            self._timers.set(TimerKey(TimerKind.FORGET_TOPICS), step.now_ms)
+
     def _expire_offsets(self, step: Step) -> None:
         """Write tombstones for what expired, a part per step so that no batch gets too large."""
         if not self._to_expire:
             self._to_expire = list(self._groups)
         config = self._config
-        while self._to_expire and len(step.records) < EXPIRED_PER_STEP_MAX:
+        while self._to_expire and len(step.records) < TOMBSTONES_PER_STEP_MAX:
             group = self._groups.get(self._to_expire.pop())
             if group is not None and not self._expire_group(group, step):
                 self._to_expire.append(group.group_id)
@@ -413,7 +444,7 @@ class GroupCoordinatorShard:
         retention_ms = self._config.offsets_retention_ms
         expired = 0
         for topic, partition in expired_offsets(group, offsets, retention_ms, step.now_ms):
-            if len(step.records) >= EXPIRED_PER_STEP_MAX:
+            if len(step.records) >= TOMBSTONES_PER_STEP_MAX:
                 return False
             step.records.append(offset_tombstone(group.group_id, topic, partition))
             expired += 1

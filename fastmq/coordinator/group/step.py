@@ -26,6 +26,7 @@ class TimerKind:
     INITIAL_JOIN = 3
     SYNC = 4
     EXPIRE_OFFSETS = 5
+    FORGET_TOPICS = 6
 
 
 class TimerKey(NamedTuple):
