@@ -12,7 +12,7 @@ clean marker of each directory where all of that worked.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -28,6 +28,13 @@ logger = logging.getLogger(__name__)
 
 # Deleted directories are looked for this often; nobody waits for their space.
 _REMOVE_INTERVAL_S = 1.0
+_JOBS_PER_DIRECTORY = 5
+
+Job = Callable[[int, list[Partition]], None]
+"""Gets a directory and its partitions."""
+
+OffsetChanges = dict[tuple[str, int], int | None]
+"""New entries of a checkpoint; None removes one."""
 
 
 class Background:
@@ -37,55 +44,64 @@ class Background:
         self._context = context
         floor = context.config.get_int("fastmq.free.space.floor.bytes")
         self._space = [FreeSpaceWatch(floor) for _ in context.storage.directories]
+        # Threads of their own: jobs that hang with their disk must not use up the handlers'.
+        self._threads = trio.CapacityLimiter(_JOBS_PER_DIRECTORY * len(self._space))
 
     async def run(self) -> None:
-        """Run all jobs until cancelled."""
+        """Run all jobs until cancelled, each directory's on its own: one may hang."""
         config = self._context.config
-        jobs: list[tuple[str, float, Callable[[], None]]] = [
-            ("retention", config.get_int("log.retention.check.interval.ms"), self._retain),
+        jobs: list[tuple[str, str, Job]] = [
+            ("retention", "log.retention.check.interval.ms", self._retain),
             (
                 "producer expiry",
-                config.get_int("producer.id.expiration.check.interval.ms"),
+                "producer.id.expiration.check.interval.ms",
                 self._expire_producers,
             ),
             (
-                "recovery point",
-                config.get_int("log.flush.offset.checkpoint.interval.ms"),
+                "recovery points",
+                "log.flush.offset.checkpoint.interval.ms",
                 self._checkpoint_recovery_points,
             ),
             (
-                "log start",
-                config.get_int("log.flush.start.offset.checkpoint.interval.ms"),
+                "log starts",
+                "log.flush.start.offset.checkpoint.interval.ms",
                 self._checkpoint_log_starts,
             ),
             (
-                "high watermark",
-                config.get_int("replica.high.watermark.checkpoint.interval.ms"),
+                "high watermarks",
+                "replica.high.watermark.checkpoint.interval.ms",
                 self._checkpoint_high_watermarks,
             ),
         ]
         async with trio.open_nursery() as nursery:
-            for name, interval_ms, job in jobs:
-                nursery.start_soon(self._every, name, interval_ms / 1000, job, name=name)
+            for name, key, job in jobs:
+                for dir_id in range(len(self._context.storage.directories)):
+                    nursery.start_soon(
+                        self._every, name, config.get_int(key) / 1000, job, dir_id, name=name
+                    )
             nursery.start_soon(self._remove_deleted, name="removal of deleted partitions")
             if config.get_int("fastmq.free.space.floor.bytes"):
                 nursery.start_soon(self._watch_space, name="free space")
 
-    async def _every(self, name: str, interval_s: float, job: Callable[[], None]) -> None:
+    async def _every(self, name: str, interval_s: float, job: Job, dir_id: int) -> None:
         while True:
             await trio.sleep(interval_s)
+            if not self._context.storage.directories[dir_id].is_online:
+                continue
+            # Read here, where topics change, not in the thread.
+            handles = [h for h in self._context.topics.handles() if h.dir_id == dir_id]
             try:
-                await trio.to_thread.run_sync(job, abandon_on_cancel=False)
+                await trio.to_thread.run_sync(job, dir_id, handles, limiter=self._threads)
             except Exception:
                 logger.exception("%s failed; it is tried again later", name)
 
     def _each(
-        self, handles: Iterable[Partition], work: Callable[[Partition], object], what: str
+        self, handles: list[Partition], work: Callable[[Partition], object], what: str
     ) -> None:
         """Do something to each partition; one that fails does not stop the others."""
         for number, handle in enumerate(handles):
             if number % MAINTENANCE_SLICE == 0:
-                # Runs in a worker thread: lets a stop come through and others have the GIL.
+                # Lets a stop come through.
                 trio.from_thread.check_cancelled()
             try:
                 work(handle)
@@ -94,7 +110,7 @@ class Background:
 
     # Retention and expiry.
 
-    def _retain(self) -> None:
+    def _retain(self, _dir_id: int, handles: list[Partition]) -> None:
         now_ms = int(time.time() * 1000)
 
         def retain(handle: Partition) -> None:
@@ -105,7 +121,7 @@ class Background:
             if count:
                 logger.info("%s-%d: %d segments deleted", handle.topic, handle.index, count)
 
-        self._each(self._context.topics.handles(), retain, "retention")
+        self._each(handles, retain, "retention")
 
     def _has_old_files(self, handle: Partition, now_ms: int) -> bool:
         """Return whether retention could delete something in a log that is not open."""
@@ -128,30 +144,28 @@ class Background:
         too_old = retention_ms >= 0 and oldest_ms < now_ms - retention_ms
         return too_old or 0 <= retention_bytes < size
 
-    def _expire_producers(self) -> None:
+    def _expire_producers(self, _dir_id: int, handles: list[Partition]) -> None:
         now_ms = int(time.time() * 1000)
         self._each(
-            self._open_handles(), lambda handle: handle.expire_producers(now_ms), "producer expiry"
+            [handle for handle in handles if handle.is_open()],
+            lambda handle: handle.expire_producers(now_ms),
+            "producer expiry",
         )
 
     # Checkpoints.
 
-    def _open_handles(self) -> list[Partition]:
-        return [handle for handle in self._context.topics.handles() if handle.is_open()]
-
-    def _checkpoint(self, name: str, read: Callable[[Partition], int]) -> None:
-        tables: dict[int, dict[tuple[str, int], int | None]] = {}
+    def _checkpoint(
+        self, dir_id: int, name: str, handles: list[Partition], read: Callable[[Partition], int]
+    ) -> None:
+        table: OffsetChanges = {}
 
         def note(handle: Partition) -> None:
-            tables.setdefault(handle.dir_id, {})[handle.topic, handle.index] = read(handle)
+            table[handle.topic, handle.index] = read(handle)
 
-        self._each(self._open_handles(), note, name)
-        for dir_id, table in tables.items():
-            self._write_checkpoint(dir_id, name, table)
+        self._each([handle for handle in handles if handle.is_open()], note, name)
+        self._write_checkpoint(dir_id, name, table)
 
-    def _write_checkpoint(
-        self, dir_id: int, name: str, table: dict[tuple[str, int], int | None]
-    ) -> bool:
+    def _write_checkpoint(self, dir_id: int, name: str, table: OffsetChanges) -> bool:
         # Topics may have been deleted since their last entry; those entries go, too.
         storage, topics = self._context.storage, self._context.topics
         for topic, index in storage.checkpointed(dir_id, name):
@@ -164,14 +178,14 @@ class Background:
             return False
         return True
 
-    def _checkpoint_recovery_points(self) -> None:
-        self._checkpoint(RECOVERY_POINT, lambda handle: handle.flush())
+    def _checkpoint_recovery_points(self, dir_id: int, handles: list[Partition]) -> None:
+        self._checkpoint(dir_id, RECOVERY_POINT, handles, lambda handle: handle.flush())
 
-    def _checkpoint_log_starts(self) -> None:
-        self._checkpoint(LOG_START, lambda handle: handle.log_start())
+    def _checkpoint_log_starts(self, dir_id: int, handles: list[Partition]) -> None:
+        self._checkpoint(dir_id, LOG_START, handles, lambda handle: handle.log_start())
 
-    def _checkpoint_high_watermarks(self) -> None:
-        self._checkpoint(HIGH_WATERMARK, lambda handle: handle.high_watermark())
+    def _checkpoint_high_watermarks(self, dir_id: int, handles: list[Partition]) -> None:
+        self._checkpoint(dir_id, HIGH_WATERMARK, handles, lambda handle: handle.high_watermark())
 
     # Files and space.
 
@@ -218,7 +232,7 @@ class Background:
 
     def _close_all(self) -> None:
         failed: set[int] = set()
-        tables: dict[str, dict[int, dict[tuple[str, int], int | None]]] = {
+        tables: dict[str, dict[int, OffsetChanges]] = {
             name: {} for name in (RECOVERY_POINT, LOG_START, HIGH_WATERMARK)
         }
         for handle in self._context.topics.handles():

@@ -205,16 +205,15 @@ class _Broker:
                 nursery.start_soon(self._cache.run, name="metadata watch")
                 nursery.start_soon(background.run, name="background")
                 context.listeners = _open_listeners(self._config)
-                try:
-                    if self._config.get_str("fastmq.metrics.listener"):
-                        self.metrics_address = await nursery.start(self._serve_metrics)
-                    nursery.start_soon(self._accept_all, name="accept")
-                    nursery.start_soon(self._prepare_groups, name="offsets topic")
-                    yield context
-                finally:
-                    _close_listeners(context.listeners)
+                if self._config.get_str("fastmq.metrics.listener"):
+                    self.metrics_address = await nursery.start(self._serve_metrics)
+                nursery.start_soon(self._accept_all, name="accept")
+                nursery.start_soon(self._prepare_groups, name="offsets topic")
+                yield context
                 nursery.cancel_scope.cancel()
         finally:
+            # Only now that no task waits for them.
+            _close_listeners(context.listeners)
             with trio.CancelScope(shield=True):
                 await background.close_partitions()
 

@@ -373,12 +373,12 @@ class TopicManager:
         for topic in self._topics.values() if changed else ():
             for handle in topic.handles:
                 if handle is not None and handle.dir_id in changed:
-                    handle.set_config(self._native_of(topic, handle))
+                    handle.set_config(self._native_of(topic, handle.dir_id))
 
     # Inside.
 
-    def _native_of(self, topic: Topic, handle: Partition) -> PartitionConfig:
-        if handle.dir_id not in self.full_directories:
+    def _native_of(self, topic: Topic, dir_id: int) -> PartitionConfig:
+        if dir_id not in self.full_directories:
             return topic.native
         factor = topic.state.replication_factor
         return native_config(
@@ -410,7 +410,7 @@ class TopicManager:
         topic.config, topic.native = self._settings(topic.state)
         for handle in topic.handles:
             if handle is not None:
-                handle.set_config(self._native_of(topic, handle))
+                handle.set_config(self._native_of(topic, handle.dir_id))
         self.generation += 1
 
     async def _commit_and_start(
@@ -462,7 +462,7 @@ class TopicManager:
                 topic_id=topic.topic_id,
                 dir_id=home.dir_id,
                 path=home.path,
-                config=topic.native,
+                config=self._native_of(topic, home.dir_id),
                 clean=home.clean,
                 log_start=home.log_start,
                 recovery_point=home.recovery_point,
