@@ -67,24 +67,24 @@ static int replay(fmq_log *log, int64_t from, int64_t to, bool with_epochs) {
     return result;
 }
 
-/* The batches in the last bytes before a snapshot, which itself knows but one of each producer. */
-static int recall_batches(fmq_log *log, int64_t offset, int64_t window) {
-    if (log->producers.count == 0 || offset <= log->segments[0]->base_offset) {
-        return FMQ_OK;
-    }
-    fmq_segment *segment = log->segments[fmq_log_find_segment(log, offset - 1)];
-    int64_t end, position = 0;
-    int result = fmq_segment_seek(segment, log->config.index_interval_bytes, offset, &end);
-    if (result == FMQ_OK && end > window) {
-        fmq_index_entry entry = fmq_index_boundary(&segment->index, end - window, INT64_MAX);
-        result = fmq_segment_seek(segment, log->config.index_interval_bytes,
-                                  segment->base_offset + entry.relative, &position);
+/* Give batches of a segment from about `skip` bytes on, and below `offset`, to the table. */
+static int recall_segment(fmq_log *log, fmq_segment *segment, int64_t skip, int64_t offset) {
+    int64_t position = 0;
+    bool whole;
+    int result = FMQ_OK;
+    if (skip > 0) {
+        result = fmq_segment_load_index(segment, log->config.index_interval_bytes, &whole);
+        fmq_index_entry entry = fmq_index_boundary(&segment->index, skip, INT64_MAX);
+        if (result == FMQ_OK && entry.position > 0) {
+            result = fmq_segment_seek(segment, log->config.index_interval_bytes,
+                                      segment->base_offset + entry.relative, &position);
+        }
     }
     if (result != FMQ_OK) {
         return result;
     }
     size_t buf_size;
-    uint8_t *buf = fmq_scan_buffer(log->env, window, &buf_size);
+    uint8_t *buf = fmq_scan_buffer(log->env, segment->size - position, &buf_size);
     int fd = buf == NULL ? -ENOMEM : fmq_segment_pin(segment);
     if (fd < 0) {
         fmq_free(log->env, buf);
@@ -100,6 +100,27 @@ static int recall_batches(fmq_log *log, int64_t offset, int64_t window) {
     fmq_segment_unpin(segment);
     fmq_free(log->env, buf);
     return result < 0 ? result : FMQ_OK;
+}
+
+/* The batches in the last bytes before a snapshot, which itself knows but one of each producer. */
+static int recall_batches(fmq_log *log, int64_t offset, int64_t window) {
+    if (log->producers.count == 0 || offset <= log->segments[0]->base_offset) {
+        return FMQ_OK;
+    }
+    int32_t i = fmq_log_find_segment(log, offset - 1);
+    int64_t before; /* bytes of the window that lie in segments before this one */
+    int result =
+        fmq_segment_seek(log->segments[i], log->config.index_interval_bytes, offset, &before);
+    for (before = window - before; before > 0 && i > 0; i--) {
+        before -= log->segments[i - 1]->size;
+    }
+    for (; result == FMQ_OK && i < log->segment_count; i++, before = 0) {
+        if (log->segments[i]->base_offset >= offset) {
+            break;
+        }
+        result = recall_segment(log, log->segments[i], -before, offset);
+    }
+    return result;
 }
 
 int fmq_log_load_producers(fmq_log *log, const fmq_dir_list *list, int64_t offset, int64_t window) {

@@ -36,6 +36,7 @@ typedef struct session {
     fmq_files *files;
     fmq_log *log; /* NULL after a failure */
     fmq_log_config config;
+    uint64_t padding; /* largest, of a batch */
     uint64_t seed;
     int step;
     int32_t epoch;
@@ -49,11 +50,12 @@ typedef struct session {
     int error; /* the first result that was not FMQ_OK */
 } session;
 
-static inline fmq_log_config session_config(void) {
+/* Many small segments, or a few that are large enough to have index files while they are active. */
+static inline fmq_log_config session_config(bool is_large) {
     fmq_log_config config = fixture_config();
-    config.segment_bytes = 6000;
-    config.index_interval_bytes = 300;
-    config.retention_bytes = 20000;
+    config.segment_bytes = is_large ? 140000 : 6000;
+    config.index_interval_bytes = is_large ? 4096 : 300;
+    config.retention_bytes = is_large ? 300000 : 20000;
     return config;
 }
 
@@ -74,14 +76,14 @@ static inline void session_note(session *s, int result) {
 
 static inline void session_append(session *s) {
     fixture_spec spec = {.count = 1 + (int32_t)(check_random(&s->seed) % 4),
-                         .padding = check_random(&s->seed) % 700,
+                         .padding = check_random(&s->seed) % s->padding,
                          .timestamp = FIXTURE_NOW_MS + s->batch_count};
     int producer = (int)(check_random(&s->seed) % (SESSION_PRODUCERS * 2));
     if (producer < SESSION_PRODUCERS) {
         spec.producer_id = 1000 + producer;
         spec.sequence = s->sequences[producer];
     }
-    static uint8_t buf[4096];
+    static uint8_t buf[16384];
     fmq_append append = {.data = buf, .leader_epoch = s->epoch, .now_ms = FIXTURE_NOW_MS};
     append.size = fixture_batch_of(buf, &spec);
     int64_t size = fmq_log_size(s->log), end = fmq_log_end(s->log);
@@ -243,7 +245,8 @@ static inline void session_begin(session *s, memfs *fs, fmq_files *files, uint64
     memset(s, 0, sizeof *s);
     s->fs = fs;
     s->files = files;
-    s->config = session_config();
+    s->config = session_config(seed % 2 == 0);
+    s->padding = seed % 2 == 0 ? 12000 : 700;
     s->seed = seed;
     s->epoch = 1;
     fmq_recovery recovery;

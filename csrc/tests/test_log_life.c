@@ -147,6 +147,36 @@ static void takes_gaps_from_a_leader(void) {
     end();
 }
 
+/* A snapshot knows one batch of each producer; the log knows the others. */
+static void knows_duplicates_after_a_restart(void) {
+    for (int how = 0; how < 4; how++) {
+        begin();
+        fixture_spec spec = {.producer_id = 9, .padding = 500};
+        for (int32_t i = 0; i < 12; i++) {
+            spec.sequence = i;
+            CHECK_EQ(fixture_append(log_, &spec, NULL), FMQ_OK);
+            fill(1);
+        }
+        CHECK(fmq_log_segment_count(log_) > 2);
+        bool clean = how % 2 == 0;
+        int64_t point = how < 2 ? fmq_log_end(log_) : 0;
+        CHECK_EQ(fmq_log_flush(log_), FMQ_OK);
+        CHECK_EQ(fmq_log_close(log_, clean), FMQ_OK);
+        CHECK_EQ(reopen(0, point, clean), FMQ_OK);
+        for (int32_t i = 0; i < 12; i++) {
+            fmq_append append;
+            spec.sequence = i;
+            int result = fixture_append(log_, &spec, &append);
+            CHECK_EQ(result, i < 7 ? FMQ_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER : FMQ_OK);
+            CHECK_EQ(append.duplicate, i >= 7);
+            CHECK_EQ(append.base_offset, i >= 7 ? i * 2 : -1);
+        }
+        spec.sequence = 12;
+        CHECK_EQ(fixture_append(log_, &spec, NULL), FMQ_OK);
+        end();
+    }
+}
+
 /* ---- durability ------------------------------------------------------------------------------ */
 
 static void syncs_what_was_there_when_the_job_began(void) {
@@ -622,6 +652,7 @@ int main(void) {
     RUN(refuses_without_a_trace);
     RUN(writes_the_time_of_the_append);
     RUN(takes_gaps_from_a_leader);
+    RUN(knows_duplicates_after_a_restart);
     RUN(syncs_what_was_there_when_the_job_began);
     RUN(keeps_deleted_segments_readable);
     RUN(tells_readers_of_a_truncation);
