@@ -12,14 +12,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from fastmq import __version__
 from fastmq._native.core import Partition, PartitionError
 from fastmq.cluster.names import CONSUMER_OFFSETS
-from fastmq.coordinator.group import GroupCoordinatorShard
 from fastmq.limits import METRICS_GROUP_OFFSETS_MAX
 from fastmq.protocol.api import APIS
 from fastmq.server.context import BrokerContext
-from fastmq.server.coordinators import CoordinatorDriver, ShardState
+from fastmq.server.coordinators import ShardState
 from fastmq.server.dispatch import Dispatcher
 
-__all__ = ["BrokerCollector", "GroupSnapshot", "render", "snapshot_groups"]
+__all__ = ["BrokerCollector", "Snapshot", "render", "take_snapshot"]
 
 # Engine counters under the names of Kafka's BrokerTopicMetrics.
 _KAFKA_TOTALS = {
@@ -41,52 +40,50 @@ _KAFKA_TOTALS = {
 }
 
 
-class GroupSnapshot(NamedTuple):
-    """The groups at one moment.
+class Snapshot(NamedTuple):
+    """What belongs to the event loop's thread, at one moment.
 
     Attributes:
+        handles: all partitions.
         states: number of groups by state.
         members: of all groups.
         offsets: (group, topic, partition, committed offset).
     """
 
+    handles: list[Partition]
     states: dict[str, int]
     members: int
     offsets: list[tuple[str, str, int, int]]
 
 
-def snapshot_groups(driver: CoordinatorDriver[GroupCoordinatorShard]) -> GroupSnapshot:
-    """Read the shards; in the thread that runs them."""
+def take_snapshot(context: BrokerContext) -> Snapshot:
+    """Read topics and shards; in the thread that changes them."""
     states: Counter[str] = Counter()
     members = 0
     offsets: list[tuple[str, str, int, int]] = []
-    for runner in driver.runners():
+    for runner in context.groups.runners():
         if runner.state is ShardState.ACTIVE:
             states.update(runner.shard.group_counts())
             members += runner.shard.member_count()
             room = METRICS_GROUP_OFFSETS_MAX - len(offsets)
             offsets += islice(runner.shard.committed_offsets(), room)
-    return GroupSnapshot(dict(states), members, offsets)
+    return Snapshot(context.topics.handles(), dict(states), members, offsets)
 
 
-def render(
-    context: BrokerContext, dispatcher: Dispatcher, groups: GroupSnapshot
-) -> tuple[str, bytes]:
+def render(context: BrokerContext, dispatcher: Dispatcher, snapshot: Snapshot) -> tuple[str, bytes]:
     """Return the content type and the page."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BrokerCollector(context, dispatcher, groups))
+    registry.register(BrokerCollector(context, dispatcher, snapshot))
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
 class BrokerCollector:
     """Reads the broker at each scrape."""
 
-    def __init__(
-        self, context: BrokerContext, dispatcher: Dispatcher, groups: GroupSnapshot
-    ) -> None:
+    def __init__(self, context: BrokerContext, dispatcher: Dispatcher, snapshot: Snapshot) -> None:
         self._context = context
         self._dispatcher = dispatcher
-        self._groups_seen = groups
+        self._snapshot = snapshot
 
     def describe(self) -> list[Metric]:
         """Return nothing: names are not checked for duplicates at registration."""
@@ -151,7 +148,7 @@ class BrokerCollector:
         yield GaugeMetricFamily(
             "kafka_server_replicamanager_partitioncount",
             "Partitions on this broker.",
-            value=len(context.topics.handles()),
+            value=len(self._snapshot.handles),
         )
         offline = sum(not one.is_online for one in context.storage.directories)
         yield GaugeMetricFamily(
@@ -183,7 +180,7 @@ class BrokerCollector:
 
     def _open_handles(self) -> list[Partition]:
         """Leave logs closed that nobody has used since the start."""
-        return [handle for handle in self._context.topics.handles() if handle.is_open()]
+        return [handle for handle in self._snapshot.handles if handle.is_open()]
 
     def _groups(self) -> Iterator[Metric]:
         states = GaugeMetricFamily(
@@ -197,7 +194,7 @@ class BrokerCollector:
             "Records between the committed offset and the end.",
             labels=["group", "topic", "partition"],
         )
-        seen = self._groups_seen
+        seen = self._snapshot
         for state, count in sorted(seen.states.items()):
             states.add_metric([state], count)
         for group, topic_name, partition, offset in seen.offsets:

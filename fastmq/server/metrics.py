@@ -40,12 +40,12 @@ async def serve_metrics(
     async def metrics_page() -> tuple[str, bytes]:
         from fastmq.server.collector import (
             render,
-            snapshot_groups,
+            take_snapshot,
         )
 
-        # The shards belong to this thread: their numbers are taken here, the page is made there.
-        groups = snapshot_groups(context.groups)
-        return await trio.to_thread.run_sync(render, context, dispatcher, groups)
+        # Topics and shards belong to this thread; the page is made in another.
+        snapshot = take_snapshot(context)
+        return await trio.to_thread.run_sync(render, context, dispatcher, snapshot)
 
     bound = sockets[0].getsockname()[1]
     task_status.started(f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}")

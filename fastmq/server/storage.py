@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 
 from fastmq.cluster import BrokerState, ClusterImage, PutBroker, plan_new_epochs
 from fastmq.cluster.changes import Change
@@ -63,6 +64,7 @@ class Storage:
         self.disk = disk
         # Per directory: the checkpoints as they are on disk, kept up to date by `checkpoint`.
         self._tables: list[dict[str, dict[PartitionKey, int]]] = []
+        self._locks = [Lock() for _ in dirs.directories]
         self._fresh = [directory.identity is None for directory in dirs.directories]
 
     @classmethod
@@ -209,17 +211,22 @@ class Storage:
     ) -> None:
         """Bring a checkpoint up to date; None removes an entry. Writes only when it differs.
 
+        May be called from several threads.
+
         Raises:
             OSError: the disk fails.
         """
-        table = self._tables[dir_id][name]
-        new = {**table, **{key: offset for key, offset in offsets.items() if offset is not None}}
-        for key, offset in offsets.items():
-            if offset is None:
-                new.pop(key, None)
-        if new != table and self.directories[dir_id].is_online:
-            self.directories[dir_id].write_offsets(name, new)
-            self._tables[dir_id][name] = new
+        with self._locks[dir_id]:
+            table = self._tables[dir_id][name]
+            new = dict(table)
+            for key, offset in offsets.items():
+                if offset is None:
+                    new.pop(key, None)
+                else:
+                    new[key] = offset
+            if new != table and self.directories[dir_id].is_online:
+                self.directories[dir_id].write_offsets(name, new)
+                self._tables[dir_id][name] = new
 
     def checkpointed(self, dir_id: int, name: str) -> list[PartitionKey]:
         """Return the partitions that a checkpoint has an entry of. Does not block."""

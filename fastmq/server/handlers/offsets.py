@@ -11,6 +11,7 @@ import trio
 from fastmq._native.core import Partition, PartitionError
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.limits import TIME_SEARCH_READ_BYTES
+from fastmq.log import LOG_START
 from fastmq.protocol.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsRequest,
@@ -188,6 +189,7 @@ async def handle_delete_records(
 
 def _delete_records(context: BrokerContext, message: DeleteRecordsRequest) -> DeleteRecordsResponse:
     topics = []
+    moved: dict[int, dict[tuple[str, int], int | None]] = {}
     for asked in message.topics:
         results = []
         for partition in asked.partitions:
@@ -197,12 +199,20 @@ def _delete_records(context: BrokerContext, message: DeleteRecordsRequest) -> De
             try:
                 handle = context.topics.leader_handle(asked.name, partition.partition_index)
                 result.low_watermark = _delete_below(context, handle, partition.offset)
+                table = moved.setdefault(handle.dir_id, {})
+                table[handle.topic, handle.index] = result.low_watermark
             except KafkaError as exc:
                 result.error_code = exc.code
             except PartitionError as exc:
                 result.error_code = partition_error_code(exc)
             results.append(result)
         topics.append(DeleteRecordsTopicResult(name=asked.name, partitions=results))
+    # What was deleted on request stays deleted, whatever happens to the broker.
+    for dir_id, table in moved.items():
+        try:
+            context.storage.checkpoint(dir_id, LOG_START, table)
+        except OSError as exc:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(exc)) from exc
     return DeleteRecordsResponse(topics=topics)
 
 
