@@ -1,12 +1,15 @@
 """From frames to answers: the loop over `Engine.take`.
 
 The engine gives one frame of a connection at a time and wants exactly one `reply` for it. A frame
-is decoded, its handler looked up by API key, and the handler is of one of two kinds:
+is decoded, its handler looked up by API key, and the handler is of one of three kinds:
 
 * `INLINE`: called in place; returns the response, or DEFERRED when it keeps the `Request` and
   answers later (coordinators), or `request.defer(...)` when it finds that it has to wait.
-* `SLOW`: run by one of `SLOW_WORKERS` tasks, because it waits for the disk or the store. The
-  queue before them cannot outgrow the number of connections.
+* `SLOW`: run by one of `SLOW_WORKERS` tasks, because it waits for the disk or the store.
+* `DATA`: Produce and Fetch that came here; they wait for commits and for data, so they have as many
+  workers of their own and never keep the others waiting.
+
+The queues before the workers cannot outgrow the number of connections.
 
 Errors become response codes here and nowhere else: a `KafkaError` turns into the API's error
 response (`failures`), any other exception into UNKNOWN_SERVER_ERROR and a log line with its
@@ -19,6 +22,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -40,6 +44,7 @@ __all__ = ["Dispatcher", "Request", "RequestMetrics", "partition_error_code"]
 logger = logging.getLogger(__name__)
 
 SlowHandler = Callable[..., Awaitable[Message | None]]
+Continuation = Callable[[], Awaitable[Message | None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +75,7 @@ class Request:
         """Send the API's error response."""
         self.reply(error_response(self.api_key, self.version, self.message, code, text))
 
-    def defer(self, continuation: Callable[[], Awaitable[Message | None]]) -> Deferred:
+    def defer(self, continuation: Continuation) -> Deferred:
         """Let a slow worker produce the response; return what the handler returns then."""
         self.dispatcher.run_slow(self, continuation)
         return DEFERRED
@@ -105,17 +110,19 @@ class Dispatcher:
         self._routes = routes
         self._context = context
         self._handlers: dict[int, Callable[..., object]] = {}
-        self._slow_send, self._slow_receive = trio.open_memory_channel[
-            tuple[Request, Callable[[], Awaitable[Message | None]]]
-        ](CONNECTIONS_MAX)
+        self._queues = {
+            kind: trio.open_memory_channel[tuple[Request, Continuation]](CONNECTIONS_MAX)
+            for kind in (Kind.SLOW, Kind.DATA)
+        }
         self.metrics: dict[int, RequestMetrics] = {key: RequestMetrics() for key in routes}
         self.open_requests = 0
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
-            for number in range(SLOW_WORKERS):
-                nursery.start_soon(self._slow_worker, name=f"slow worker {number}")
+            for kind, (_, queue) in self._queues.items():
+                for number in range(SLOW_WORKERS):
+                    nursery.start_soon(self._worker, queue, name=f"{kind.value} worker {number}")
             await self._take_loop()
 
     async def _take_loop(self) -> None:
@@ -201,9 +208,10 @@ class Dispatcher:
     def _start(self, request: Request) -> None:
         try:
             handler = self._handler(request.api_key)
-            if self._routes[request.api_key].kind is Kind.SLOW:
+            kind = self._routes[request.api_key].kind
+            if kind is not Kind.INLINE:
                 slow = cast("SlowHandler", handler)
-                self.run_slow(request, lambda: slow(self._context, request, request.message))
+                self._enqueue(kind, request, partial(slow, self._context, request, request.message))
                 return
             response = handler(self._context, request, request.message)
         except Exception as exc:  # noqa: BLE001 - the one place where errors become answers
@@ -212,16 +220,16 @@ class Dispatcher:
         if response is not DEFERRED:
             self.answer(request, cast("Message | None", response))
 
-    def run_slow(
-        self, request: Request, continuation: Callable[[], Awaitable[Message | None]]
-    ) -> None:
-        """Queue a request for the slow workers. One frame per connection at a time is in Python,
-        so the queue holds at most as many as there are connections.
-        """
-        self._slow_send.send_nowait((request, continuation))
+    def run_slow(self, request: Request, continuation: Continuation) -> None:
+        """Let a worker produce the response of a request whose handler found that it waits."""
+        self._enqueue(Kind.SLOW, request, continuation)
 
-    async def _slow_worker(self) -> None:
-        async for request, continuation in self._slow_receive:
+    def _enqueue(self, kind: Kind, request: Request, continuation: Continuation) -> None:
+        # One frame per connection at a time is in Python: there is room for all of them.
+        self._queues[kind][0].send_nowait((request, continuation))
+
+    async def _worker(self, queue: trio.MemoryReceiveChannel[tuple[Request, Continuation]]) -> None:
+        async for request, continuation in queue:
             try:
                 response = await continuation()
             except Exception as exc:  # noqa: BLE001 - the one place where errors become answers

@@ -14,6 +14,7 @@ class Kind(Enum):
 
     INLINE = "inline"
     SLOW = "slow"
+    DATA = "data"
 
 
 class Deferred(Enum):

@@ -63,13 +63,19 @@ class ProducerIds:
         Raises:
             KafkaError: COORDINATOR_NOT_AVAILABLE when the store does not answer.
         """
-        while self._next >= self._end:
+        while (drawn := self.next_nowait()) is None:
             try:
                 block = await allocate_producer_ids(self._store)
             except MetastoreError as exc:
                 raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(exc)) from exc
             # Somebody else may have brought a block while this one was on its way; either will do.
             self._next, self._end = block.first, block.end
+        return drawn
+
+    def next_nowait(self) -> int | None:
+        """Return an id of the block at hand, None when it is used up."""
+        if self._next >= self._end:
+            return None
         self._next += 1
         return self._next - 1
 

@@ -21,13 +21,13 @@ def _route(kind: Kind, area: str, function: str) -> Route:
 
 
 ROUTES: Final[dict[int, Route]] = {
-    ApiKey.PRODUCE: _route(Kind.SLOW, "produce", "handle_produce"),
-    ApiKey.FETCH: _route(Kind.SLOW, "fetch", "handle_fetch"),
+    ApiKey.PRODUCE: _route(Kind.DATA, "produce", "handle_produce"),
+    ApiKey.FETCH: _route(Kind.DATA, "fetch", "handle_fetch"),
     ApiKey.LIST_OFFSETS: _route(Kind.SLOW, "offsets", "handle_list_offsets"),
     ApiKey.METADATA: _route(Kind.INLINE, "metadata", "handle_metadata"),
     ApiKey.OFFSET_COMMIT: _route(Kind.INLINE, "groups", "handle_offset_commit"),
     ApiKey.OFFSET_FETCH: _route(Kind.INLINE, "groups", "handle_offset_fetch"),
-    ApiKey.FIND_COORDINATOR: _route(Kind.SLOW, "groups", "handle_find_coordinator"),
+    ApiKey.FIND_COORDINATOR: _route(Kind.INLINE, "groups", "handle_find_coordinator"),
     ApiKey.JOIN_GROUP: _route(Kind.INLINE, "groups", "handle_join_group"),
     ApiKey.HEARTBEAT: _route(Kind.INLINE, "groups", "handle_heartbeat"),
     ApiKey.LEAVE_GROUP: _route(Kind.INLINE, "groups", "handle_leave_group"),
@@ -38,7 +38,7 @@ ROUTES: Final[dict[int, Route]] = {
     ApiKey.CREATE_TOPICS: _route(Kind.SLOW, "topics", "handle_create_topics"),
     ApiKey.DELETE_TOPICS: _route(Kind.SLOW, "topics", "handle_delete_topics"),
     ApiKey.DELETE_RECORDS: _route(Kind.SLOW, "offsets", "handle_delete_records"),
-    ApiKey.INIT_PRODUCER_ID: _route(Kind.SLOW, "producer_ids", "handle_init_producer_id"),
+    ApiKey.INIT_PRODUCER_ID: _route(Kind.INLINE, "producer_ids", "handle_init_producer_id"),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: _route(Kind.SLOW, "offsets", "handle_offset_for_leader_epoch"),
     ApiKey.DESCRIBE_CONFIGS: _route(Kind.INLINE, "configs", "handle_describe_configs"),
     ApiKey.ALTER_CONFIGS: _route(Kind.SLOW, "configs", "handle_alter_configs"),

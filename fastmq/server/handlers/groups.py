@@ -484,16 +484,27 @@ def _list_shard(
 # FindCoordinator.
 
 
-async def handle_find_coordinator(
+def handle_find_coordinator(
     context: BrokerContext, request: Request, message: FindCoordinatorRequest
-) -> FindCoordinatorResponse:
+) -> FindCoordinatorResponse | Deferred:
     """Answer with this broker for every group; make the offsets topic at the first request."""
     if request.version >= 1 and message.key_type == _KEY_TRANSACTION:
         raise KafkaError(NO_TRANSACTIONS_CODE, NO_TRANSACTIONS)
     if request.version >= 1 and message.key_type != _KEY_GROUP:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"key type {message.key_type} is not served")
-    if not context.groups.shard_count:
+    if context.groups.shard_count:
+        return _coordinators(context, request, message)
+
+    async def create_and_answer() -> FindCoordinatorResponse:
         await context.create_offsets_topic()
+        return _coordinators(context, request, message)
+
+    return request.defer(create_and_answer)
+
+
+def _coordinators(
+    context: BrokerContext, request: Request, message: FindCoordinatorRequest
+) -> FindCoordinatorResponse:
     broker = context.own_address(request.connection.listener)
     if request.version < 4:
         return FindCoordinatorResponse(

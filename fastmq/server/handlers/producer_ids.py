@@ -14,6 +14,7 @@ from fastmq.protocol.messages.init_producer_id import (
 )
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request
+from fastmq.server.routes import Deferred
 
 __all__ = ["NO_TRANSACTIONS", "NO_TRANSACTIONS_CODE", "handle_init_producer_id"]
 
@@ -26,9 +27,9 @@ NO_TRANSACTIONS: Final = "this broker has no transactions; produce without a tra
 _LAST_EPOCH: Final = 32_766
 
 
-async def handle_init_producer_id(
-    context: BrokerContext, _request: Request, message: InitProducerIdRequest
-) -> InitProducerIdResponse:
+def handle_init_producer_id(
+    context: BrokerContext, request: Request, message: InitProducerIdRequest
+) -> InitProducerIdResponse | Deferred:
     """Give out a producer id, or the next epoch of one."""
     if message.transactional_id is not None:
         raise KafkaError(NO_TRANSACTIONS_CODE, NO_TRANSACTIONS)
@@ -39,4 +40,13 @@ async def handle_init_producer_id(
         )
     if 0 <= epoch < _LAST_EPOCH and context.producer_ids.was_given(producer_id):
         return InitProducerIdResponse(producer_id=producer_id, producer_epoch=epoch + 1)
-    return InitProducerIdResponse(producer_id=await context.producer_ids.next(), producer_epoch=0)
+    drawn = context.producer_ids.next_nowait()
+    if drawn is not None:
+        return InitProducerIdResponse(producer_id=drawn, producer_epoch=0)
+
+    async def draw() -> InitProducerIdResponse:
+        return InitProducerIdResponse(
+            producer_id=await context.producer_ids.next(), producer_epoch=0
+        )
+
+    return request.defer(draw)
