@@ -343,18 +343,32 @@ class TopicManager:
                 await trio.to_thread.run_sync(self._delete_chunk, chunk)
             return plans
 
-    async def alter_config(self, name: str, overrides: dict[str, str]) -> None:
-        """Replace the overrides of a topic; they are checked already.
+    async def alter_config(
+        self,
+        name: str,
+        change: Callable[[TopicConfig], dict[str, str]],
+        *,
+        validate_only: bool = False,
+    ) -> None:
+        """Change the overrides of a topic.
+
+        Args:
+            name: of the topic.
+            change: makes the new overrides from the present settings, or refuses. Called when
+                nobody else can change them.
+            validate_only: change nothing.
 
         Raises:
-            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
+            KafkaError: there is no such topic.
+            ConfigError: what `change` raises.
         """
         async with self._store.lock:
             topic = self._topics.get(name)
             if topic is None:
                 raise KafkaError(self.missing_code(name), f"there is no topic {name}")
+            overrides = change(topic.config)
             changes = plan_config(self.image, ConfigKind.TOPIC, name, overrides)
-            if changes:
+            if changes and not validate_only:
                 await self._store.commit(list(changes))
                 self._reconfigure(topic)
 

@@ -526,6 +526,26 @@ class TestSettings:
         assert checked.error_code == 0
         assert self.describe(client, 2, "wrong")["retention.ms"].value == "604800000"
 
+    def test_changes_at_the_same_time_both_count(self, broker, client):
+        create(client, "busy")
+        others = [RawClient(broker.bootstrap) for _ in range(8)]
+        keys = ["retention.ms", "retention.bytes", "segment.ms", "segment.bytes"] * 2
+        sent = []
+        for number, (one, key) in enumerate(zip(others, keys, strict=True)):
+            entry = IncrementalAlterConfigsEntry(
+                name=key, config_operation=0, value=str(2_000_000 + number)
+            )
+            resource = IncrementalAlterConfigsResource(
+                resource_type=2, resource_name="busy", configs=[entry]
+            )
+            sent.append(one.send(IncrementalAlterConfigsRequest(resources=[resource]), 1))
+        for one, correlation_id in zip(others, sent, strict=True):
+            answer = one.receive(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, correlation_id)
+            assert answer.responses[0].error_code == 0
+            one.sock.close()
+        found = self.describe(client, 2, "busy")
+        assert [found[key].config_source for key in keys] == [1] * 8
+
     def test_plain_alter_replaces_everything(self, client):
         create(client, "replaced", retention_ms="1000", segment_bytes="2097152")
         entry = AlterConfigsEntry(name="retention.ms", value="5")

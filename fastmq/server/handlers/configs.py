@@ -4,7 +4,7 @@ A broker resource with an empty name stands for all brokers. What is stored has 
 against the table, so that it can always be loaded again. Source: KIP-133, 226, 339, 569.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from fastmq.cluster import ConfigKind, plan_config
@@ -39,7 +39,6 @@ from fastmq.protocol.messages.incremental_alter_configs import (
 )
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request
-from fastmq.server.topics import Topic
 
 __all__ = [
     "handle_alter_configs",
@@ -137,13 +136,14 @@ async def _replace(
     if len(values) != len(resource.configs):
         raise KafkaError(ErrorCode.INVALID_REQUEST, "a key is given twice")
     if resource.resource_type == _TOPIC:
-        _require_topic(context, resource.resource_name)
-        new = check_topic_overrides(values)
-        if not validate_only:
-            await context.topics.alter_config(resource.resource_name, new)
+        await context.topics.alter_config(
+            resource.resource_name,
+            lambda _: check_topic_overrides(values),
+            validate_only=validate_only,
+        )
         return
     alterations = [Alteration(name, AlterOp.SET, value) for name, value in values.items()]
-    await _alter_broker(context, resource, {}, alterations, validate_only=validate_only)
+    await _alter_broker(context, resource, alterations, replace=True, validate_only=validate_only)
 
 
 async def handle_incremental_alter_configs(
@@ -177,23 +177,22 @@ async def _increment(
         ]
     except ValueError:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "an operation is none of 0 to 3") from None
-    name = resource.resource_name
     if resource.resource_type == _TOPIC:
-        topic = _require_topic(context, name)
-        new = alter_topic(topic.config, alterations)
-        if not validate_only:
-            await context.topics.alter_config(name, new)
+        await context.topics.alter_config(
+            resource.resource_name,
+            lambda config: alter_topic(config, alterations),
+            validate_only=validate_only,
+        )
         return
-    before = context.topics.image.config(ConfigKind.BROKER, name)
-    await _alter_broker(context, resource, before, alterations, validate_only=validate_only)
+    await _alter_broker(context, resource, alterations, replace=False, validate_only=validate_only)
 
 
 async def _alter_broker(
     context: BrokerContext,
     resource: AlterConfigsResource | IncrementalAlterConfigsResource,
-    before: Mapping[str, str],
     alterations: list[Alteration],
     *,
+    replace: bool,
     validate_only: bool,
 ) -> None:
     if resource.resource_type != _BROKER:
@@ -201,22 +200,15 @@ async def _alter_broker(
     name = resource.resource_name
     if name:
         _check_own_id(context, name)
-    new = alter_broker(context.config, before, alterations)
-    context.check_broker_config(name, new)
-    if validate_only:
-        return
+    # Under the lock from the first look on: two changes at once must both count.
     async with context.store.lock:
+        before = {} if replace else context.topics.image.config(ConfigKind.BROKER, name)
+        new = alter_broker(context.config, before, alterations)
+        context.check_broker_config(name, new)
         changes = plan_config(context.topics.image, ConfigKind.BROKER, name, new)
-        if changes:
+        if changes and not validate_only:
             await context.store.commit(changes)
-    context.reload_broker_config()
-
-
-def _require_topic(context: BrokerContext, name: str) -> Topic:
-    topic = context.topics.get(name)
-    if topic is None:
-        raise KafkaError(context.topics.missing_code(name), f"there is no topic {name}")
-    return topic
+            context.reload_broker_config()
 
 
 def _check_once(
