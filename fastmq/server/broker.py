@@ -280,7 +280,12 @@ class _Broker:
             context.connections.refused_total += 1
             logger.warning("refused a connection from %s: %s", host, refusal)
             return
-        conn_id = context.engine.add_connection(sock.detach(), listener_id=listener.listener_id)
+        try:
+            conn_id = context.engine.add_connection(sock.detach(), listener_id=listener.listener_id)
+        except OSError as exc:
+            # The engine has closed the descriptor.
+            logger.error("cannot take a connection over: %s", exc)  # noqa: TRY400
+            return
         context.connections.add(Connection(conn_id, listener, host))
 
     async def _serve_metrics(self, task_status: trio.TaskStatus[str]) -> None:

@@ -13,7 +13,10 @@ States of a runner::
 
     LOADING   reads the log in a worker thread; requests get COORDINATOR_LOAD_IN_PROGRESS
     ACTIVE    serves
-    LOST      an append was not committed; requests get NOT_COORDINATOR until it is loaded anew
+    LOST      an append was not committed, or the log cannot be read; requests get NOT_COORDINATOR
+
+A shard that fails by a fault of its own is dropped and loaded anew: what the log says is right, and
+one group's trouble must not end the broker.
 
 `CoordinatorDriver` owns the runners, the one timer task, and the map from append tokens to
 runners.
@@ -131,8 +134,20 @@ class ShardRunner(Generic[S]):
             due_ms = self.shard.next_deadline()
             if due_ms is None or due_ms > now_ms:
                 break
-            self._apply(self.shard.on_timer(now_ms))
+            try:
+                effects = self.shard.on_timer(now_ms)
+            except Exception:
+                logger.exception("timer of %s-%d failed", self.partition.topic, self.index)
+                self.start_over()
+                return
+            self._apply(effects)
         self._note_deadline()
+
+    def start_over(self) -> None:
+        """Drop a shard that cannot be trusted any more, and load a new one."""
+        self.lose(ErrorCode.UNKNOWN_SERVER_ERROR)
+        self._applied = self._committed = 0
+        self._driver.load_anew(self)
 
     def on_appended(self, code: int) -> None:
         """One append was committed (`code` 0) or never will be."""
@@ -172,8 +187,8 @@ class ShardRunner(Generic[S]):
                     _answer(reply, reply.refusal(ErrorCode(code)))
                 effects = effects.rollback(self._driver.now_ms()) if effects.rollback else None
                 continue
-            for record in effects.records:
-                self.shard.replay(record.key, record.value)
+            if not self._replay(effects):
+                return
             for reply in effects.replies:
                 if self._applied == self._committed:
                     _deliver(reply)
@@ -181,6 +196,18 @@ class ShardRunner(Generic[S]):
                     self._waiting.append((self._applied, reply))
             break
         self._note_deadline()
+
+    def _replay(self, effects: Effects) -> bool:
+        """Apply what was appended; False when the shard failed and everybody was told."""
+        try:
+            for record in effects.records:
+                self.shard.replay(record.key, record.value)
+        except Exception:
+            logger.exception("%s-%d cannot apply its record", self.partition.topic, self.index)
+            self._waiting.extend((self._applied, reply) for reply in effects.replies)
+            self.start_over()
+            return False
+        return True
 
     def _append(self, records: list[Record]) -> int:
         """Append one batch; 0, or the error code of a refusal."""
@@ -279,6 +306,12 @@ class CoordinatorDriver(Generic[S]):
         else:
             self._load_send.send_nowait(runner)
 
+    def load_anew(self, runner: ShardRunner[S]) -> None:
+        """Give a lost runner a new shard and load it."""
+        runner.shard = self._make_shard(runner.index)
+        runner.state = ShardState.LOADING
+        self._load_send.send_nowait(runner)
+
     @property
     def shard_count(self) -> int:
         """How many partitions are here; 0 before the internal topic exists."""
@@ -341,6 +374,7 @@ class CoordinatorDriver(Generic[S]):
     async def _load(self, runner: ShardRunner[S]) -> None:
         try:
             count = await trio.to_thread.run_sync(self._replay_log, runner)
+            runner.activate()
         except PartitionError as exc:
             logger.error("cannot load %s-%d: %s", runner.partition.topic, runner.index, exc)  # noqa: TRY400
             runner.state = ShardState.LOST
@@ -350,7 +384,6 @@ class CoordinatorDriver(Generic[S]):
             runner.state = ShardState.LOST
             return
         logger.debug("loaded %s-%d: %d records", runner.partition.topic, runner.index, count)
-        runner.activate()
 
     def _replay_log(self, runner: ShardRunner[S]) -> int:
         """Feed the whole log to the shard; in a worker thread, which alone has the shard now."""

@@ -132,7 +132,11 @@ class Dispatcher:
             await trio.lowlevel.wait_readable(descriptor)
             while events := engine.take(TAKE_EVENTS_MAX):
                 for event in events:
-                    self._on_event(event)
+                    try:
+                        self._on_event(event)
+                    except Exception:
+                        # Whatever it was, the other connections are to be served.
+                        logger.exception("event %r failed", event[:2])
                 self._context.after_events()
                 if len(events) < TAKE_EVENTS_MAX:
                     break
@@ -158,7 +162,7 @@ class Dispatcher:
         connection = self._connections.get(conn_id)
         if connection is None:
             # Closed meanwhile; the engine drops the reply but wants one.
-            self._engine.reply(conn_id, None, close=True)
+            self._send(conn_id, None, close=True)
             return
         api = APIS.get(api_key)
         if api is None or api_key not in self._routes or not api.supports(version):
@@ -174,7 +178,7 @@ class Dispatcher:
                 version,
                 exc,
             )
-            self._engine.reply(conn_id, None, close=True)
+            self._send(conn_id, None, close=True)
             return
         request = Request(
             conn_id,
@@ -195,7 +199,7 @@ class Dispatcher:
     ) -> None:
         if api_key == ApiKey.API_VERSIONS:
             payload = unsupported_api_versions(correlation_id, self._routes)
-            self._engine.reply(connection.conn_id, payload)
+            self._send(connection.conn_id, payload)
             return
         logger.warning(
             "closing a connection from %s: it asked for API key %d version %d, which is not served",
@@ -203,7 +207,7 @@ class Dispatcher:
             api_key,
             version,
         )
-        self._engine.reply(connection.conn_id, None, close=True)
+        self._send(connection.conn_id, None, close=True)
 
     def _start(self, request: Request) -> None:
         try:
@@ -276,17 +280,25 @@ class Dispatcher:
                 self.hang_up(request)
                 return
         self._finish(request)
-        self._engine.reply(request.conn_id, payload)
+        self._send(request.conn_id, payload)
 
     def answer_encoded(self, request: Request, payload: bytes) -> None:
         """Send an encoded response."""
         self._finish(request)
-        self._engine.reply(request.conn_id, payload)
+        self._send(request.conn_id, payload)
 
     def hang_up(self, request: Request) -> None:
         """End the connection of a request without an answer."""
         self._finish(request)
-        self._engine.reply(request.conn_id, None, close=True)
+        self._send(request.conn_id, None, close=True)
+
+    def _send(self, conn_id: int, payload: bytes | None, *, close: bool = False) -> None:
+        try:
+            self._engine.reply(conn_id, payload, close=close)
+        except OSError as exc:
+            # No memory for this answer: its connection goes, the broker stays.
+            logger.error("cannot answer: %s", exc)  # noqa: TRY400
+            self._engine.close_connection(conn_id)
 
     def _finish(self, request: Request) -> None:
         assert not request.answered, "a request was answered twice"

@@ -142,6 +142,32 @@ async def test_lost_append_refuses_everybody_and_gives_the_shard_up(made):
         driver.runner_for("any")
 
 
+async def test_shard_that_fails_is_loaded_anew(made):
+    driver, runner, log, shard, answers = made
+
+    def fail(_key, _value):
+        raise RuntimeError("a bug")
+
+    shard.replay = fail
+    log.log_start = log.high_watermark = lambda: 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        runner.step(step(answers, "write", b"a"))
+        assert answers == [("write", "UNKNOWN_SERVER_ERROR")]
+        with pytest.raises(KafkaError, match="LOAD_IN_PROGRESS"):
+            driver.runner_for("any")
+        del shard.replay
+        with trio.fail_after(5):
+            while runner.state is not ShardState.ACTIVE:  # noqa: ASYNC110 - no event for it
+                await trio.sleep(0.01)
+        # The event of the append before the failure is nobody's any more.
+        driver.on_appended(log.appends[0][0], 0)
+        runner.step(step(answers, "again", b"b"))
+        driver.on_appended(log.appends[1][0], 0)
+        assert answers[-1] == ("again", "done")
+        nursery.cancel_scope.cancel()
+
+
 async def test_timer_runs_at_the_deadline(made, autojump_clock):
     driver, runner, _, shard, answers = made
     driver_clock = Clock(wall_s=0.0)
