@@ -12,6 +12,7 @@ closed all the same, since closing is what makes the next start quick.
 
 import json
 import logging
+import math
 import os
 import secrets
 import signal
@@ -198,6 +199,8 @@ class _Broker:
         try:
             engine.start()
             async with trio.open_nursery() as nursery:
+                if _is_nested(self._config):
+                    nursery.start_soon(_drive, engine, name="reactor")
                 self._dispatcher = Dispatcher(engine, context.connections, ROUTES, context)
                 nursery.start_soon(self._dispatcher.run, name="dispatch")
                 nursery.start_soon(context.groups.run, name="group coordinators")
@@ -325,10 +328,25 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield exc
 
 
+def _is_nested(config: BrokerConfig) -> bool:
+    return config.get_str("fastmq.reactor") == "nested"
+
+
+async def _drive(engine: Engine) -> None:
+    """Run the reactor inside the event loop: one call for each time it has something to do."""
+    descriptor = engine.poll_fileno()
+    while True:
+        wait_ms = engine.next_timeout_ms()
+        deadline = math.inf if wait_ms < 0 else trio.current_time() + wait_ms / 1000
+        with trio.CancelScope(deadline=deadline):
+            await trio.lowlevel.wait_readable(descriptor)
+        engine.run_once(0)
+
+
 def _make_engine(config: BrokerConfig) -> Engine:
     return Engine(
         node_id=config.node_id,
-        thread=config.get_str("fastmq.reactor") != "nested",
+        thread=not _is_nested(config),
         max_open_files=config.get_int("fastmq.files.open.max"),
         max_request_bytes=config.get_int("socket.request.max.bytes"),
         max_buffered_bytes=config.get_int("queued.max.request.bytes"),

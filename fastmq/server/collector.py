@@ -2,11 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
-from typing import NamedTuple
+from itertools import accumulate, islice
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from fastmq import __version__
@@ -92,6 +97,7 @@ class BrokerCollector:
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
         yield from self._engine()
+        yield from self._latencies()
         yield from self._requests()
         yield from self._broker()
         yield from self._logs()
@@ -107,6 +113,21 @@ class BrokerCollector:
                 yield GaugeMetricFamily(f"fastmq_engine_{name}", f"Engine: {name}.", value=value)
             else:
                 yield CounterMetricFamily(f"fastmq_engine_{name}", f"Engine: {name}.", value=value)
+
+    def _latencies(self) -> Iterator[Metric]:
+        """Yield what the engine measured of Produce and Fetch, from arrival to answer."""
+        # Any: the values are a list of limits, two of counts, and two sums.
+        measured: dict[str, Any] = self._context.engine.latencies()
+        limits = [str(limit / 1e6) for limit in measured["limits_us"]] + ["+Inf"]
+        family = HistogramMetricFamily(
+            "fastmq_engine_request_seconds",
+            "Time from the arrival of a request to its answer, waiting included.",
+            labels=["request"],
+        )
+        for name in ("produce", "fetch"):
+            buckets = list(zip(limits, accumulate(measured[name]), strict=True))
+            family.add_metric([name.title()], buckets, measured[f"{name}_sum_ns"] / 1e9)
+        yield family
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

@@ -55,6 +55,9 @@ def test_page_counts_requests_bytes_logs_and_groups(page):
     assert found["kafka_server_brokertopicmetrics_messagesin_total",] == 1
     place = (("partition", "0"), ("topic", "counted"))
     assert found["kafka_log_log_logendoffset", *place] == 1
+    produced = (("request", "Produce"),)
+    assert found["fastmq_engine_request_seconds_count", *produced] == 1
+    assert 0 < found["fastmq_engine_request_seconds_sum", *produced] < 10
     assert found["kafka_log_log_size", *place] == len(batch)
     # Ours and those of the offsets topic.
     assert found["kafka_server_replicamanager_partitioncount",] == 51

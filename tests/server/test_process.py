@@ -4,11 +4,15 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
 from fastmq.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from fastmq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastmq.protocol.messages.metadata import MetadataRequest
+from fastmq.protocol.messages.produce import ProducePartition, ProduceRequest, ProduceTopic
+from fastmq.records import NewRecord, build_batch
 
 from support.broker import Broker, BrokerDied
 from support.raw import RawClient
@@ -168,3 +172,27 @@ def test_interrupt_stops_cleanly_too(make_broker):
     assert re.search("SIGINT: stopping", broker.log_text())
     broker.process = None
     broker.start()
+
+
+def test_nested_reactor_serves_and_stops_as_the_thread_does(make_broker):
+    broker = make_broker(overrides={"fastmq.reactor": "nested"}, dev=False)
+    with RawClient(broker.bootstrap) as client:
+        create(client, "nested")
+        batch = build_batch([NewRecord(b"k", b"v", timestamp=1)])
+        data = ProduceTopic(
+            name="nested", partition_data=[ProducePartition(index=0, records=batch)]
+        )
+        made = client.call(ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[data]), 9)
+        assert made.responses[0].partition_responses[0].error_code == 0
+        wanted = FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+        fetch = FetchRequest(
+            max_wait_ms=300, min_bytes=1, topics=[FetchTopic(topic="nested", partitions=[wanted])]
+        )
+        (found,) = client.call(fetch, 12).responses[0].partitions
+        assert found.high_watermark == 1
+        # Nothing to read: answered when the time is over, by a timer of the reactor.
+        wanted.fetch_offset = 1
+        began = time.monotonic()
+        (found,) = client.call(fetch, 12).responses[0].partitions
+        assert not len(found.records)
+        assert 0.25 < time.monotonic() - began < 3
