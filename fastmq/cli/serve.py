@@ -134,7 +134,7 @@ def _as_overrides(
 def _announce(announcement: "Announcement") -> None:
     for name, address in announcement.listeners:
         click.echo(f"listening on {address} ({name})")
-    click.echo(f"data in {announcement.data_dirs}")
+    click.echo(f"data in {', '.join(announcement.data_dirs)}")
     if announcement.metrics:
         click.echo(f"metrics on http://{announcement.metrics}/metrics")
     address = announcement.listeners[0][1]

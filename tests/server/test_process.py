@@ -47,7 +47,7 @@ def test_ready_file_tells_where_it_listens_and_goes_at_the_stop(make_broker):
 def test_banner_shows_address_data_and_a_command_to_try(broker):
     text = broker.log_text()
     assert f"listening on {broker.bootstrap}" in text
-    assert str(broker.data_dir) in text
+    assert f"data in {broker.data_dir}\n" in text
     assert "kcat" in text
 
 
