@@ -170,7 +170,7 @@ class _Broker:
         """Start everything, and stop it in the opposite order."""
         config = self._config
         with Storage.opened(config) as storage:
-            store = SQLiteMetastore(storage.metadata_path)
+            store = SQLiteMetastore(storage.metadata_path, durable=storage.is_durable)
             await store.open()
             try:
                 async with trio.open_nursery() as nursery:

@@ -76,7 +76,7 @@ class Storage:
             DirectoryInUseError: another broker has one of them.
             ConfigError: a directory cannot be used for another reason.
         """
-        disk = Disk(durable=config.get_str("fastmq.flush") != "never")
+        disk = Disk(durable=_is_durable(config))
         dirs = LogDirs.open(
             config.log_dirs, node_id=config.node_id, random_bytes=os.urandom, disk=disk
         )
@@ -84,6 +84,11 @@ class Storage:
             yield cls(dirs, config, disk)
         finally:
             dirs.close()
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether anything is to survive a power cut; does not block."""
+        return _is_durable(self._config)
 
     @property
     def metadata_path(self) -> str:
@@ -259,6 +264,10 @@ class Storage:
     def any_online(self) -> bool:
         """Return whether anything can be stored at all. Does not block."""
         return bool(self._dirs.online())
+
+
+def _is_durable(config: BrokerConfig) -> bool:
+    return config.get_str("fastmq.flush") != "never"
 
 
 def holds_records(path: str) -> bool:
