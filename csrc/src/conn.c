@@ -95,6 +95,7 @@ int fmq_engine_add_connection(fmq_engine *engine, int fd, uint64_t tag, uint64_t
         conn->heap_index = -1;
         fmq_list_init(&conn->run_link);
         fmq_list_init(&conn->dirty_link);
+        fmq_list_init(&conn->disk_link);
         fmq_lock_take(&engine->lock);
         rc = add_locked(engine, conn, fd);
         *out_id = conn->id;
@@ -145,6 +146,7 @@ void fmq_conn_close(fmq_conn *conn, const char *reason) {
     fmq_fetch_stop_waiting(conn);
     fmq_list_remove(&conn->run_link);
     fmq_list_remove(&conn->dirty_link);
+    fmq_list_remove(&conn->disk_link);
     if (engine->scratch_owner == conn) {
         engine->scratch_owner = NULL;
         engine->scratch_size = 0;

@@ -24,11 +24,14 @@
 
 #define FMQ_RECEIVE_BUFFER_BYTES (256u << 10) /* shared by the loop */
 #define FMQ_SCRATCH_BYTES (64u << 10)         /* answers of one read leave in one send */
-#define FMQ_COPY_SLICE_BYTES (32u << 10) /* smaller slices are copied, larger ones sendfile'd */
-#define FMQ_TURN_BYTES (1u << 20)        /* read from one connection per turn */
-#define FMQ_OUTPUT_HIGH_BYTES (1u << 20) /* unsent memory above which frames wait */
-#define FMQ_COLD_THREADS 2               /* read ahead for fetches of old data */
-#define FMQ_SWEEP_NS 500000000ll         /* deadlines of connections are looked at that often */
+#define FMQ_COPY_SLICE_BYTES (32u << 10)   /* smaller slices are copied, larger ones sendfile'd */
+#define FMQ_TURN_BYTES (1u << 20)          /* read from one connection per turn */
+#define FMQ_OUTPUT_HIGH_BYTES (1u << 20)   /* unsent memory above which frames wait */
+#define FMQ_UNWRITTEN_MAX_BYTES (64 << 20) /* appended, in memory, per directory */
+#define FMQ_DISK_STALL_NS 5000000000ll     /* a sync that takes longer: refuse instead of wait */
+#define FMQ_RETRY_NS 500000000ll           /* after a write found no room */
+#define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
+#define FMQ_SWEEP_NS 500000000ll           /* deadlines of connections are looked at that often */
 
 typedef struct fmq_topic fmq_topic;
 typedef struct fmq_conn fmq_conn;
@@ -118,6 +121,7 @@ enum {
     FMQ_BLOCKED_OUTPUT = 8,  /* too many bytes unsent */
     FMQ_BLOCKED_MEMORY = 16, /* no room to receive */
     FMQ_BLOCKED_ORDER = 32,  /* a Fetch behind answers that are not out yet */
+    FMQ_BLOCKED_DISK = 128,  /* a Produce while too much waits to be written */
     FMQ_BLOCKED_COLD = 64,   /* a Fetch whose bytes are being read from the disk */
 };
 
@@ -163,6 +167,7 @@ struct fmq_conn {
 
     fmq_list run_link;   /* engine->runnable */
     fmq_list dirty_link; /* engine->dirty: has output to flush */
+    fmq_list disk_link;  /* engine->disk_waiters */
 };
 
 /* ---- partitions -----------------------------------------------------------------------------*/
@@ -187,7 +192,9 @@ struct fmq_partition {
     fmq_produce_wait *waits_head;
     fmq_produce_wait *waits_tail;
     fmq_list fetch_waits;
-    fmq_list sync_link;  /* in dir->queue */
+    fmq_list sync_link; /* in dir->queue, then in dir->running */
+    int64_t sync_began_ns;
+    int64_t unwritten;   /* bytes appended that no job has written yet */
     fmq_list dirty_link; /* in engine->unsynced */
     _Atomic int32_t refs;
     int32_t index;
@@ -226,9 +233,11 @@ struct fmq_dir {
     fmq_dir *next;
     fmq_engine *engine;
     int32_t id;
-    int error;      /* errno that took it offline, 0: fine */
-    fmq_list queue; /* partitions to sync */
-    sem_t work;     /* one post for each that was queued */
+    int error;         /* errno that took it offline, 0: fine */
+    fmq_list queue;    /* partitions to sync */
+    fmq_list running;  /* partitions that are being synced, the oldest first */
+    int64_t unwritten; /* of all its partitions */
+    sem_t work;        /* one post for each that was queued */
     pthread_t *threads;
     int32_t thread_count;
 };
@@ -276,6 +285,7 @@ struct fmq_engine {
     uint32_t topic_buckets; /* power of two */
     uint32_t topic_count;
     fmq_dir *dirs;
+    fmq_list disk_waiters;
     fmq_list unsynced; /* partitions with bytes nobody waits for, oldest first */
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;
@@ -321,6 +331,9 @@ int16_t fmq_error_code(int rc); /* return code -> error code on the wire */
 
 /* sync_threads.c */
 fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id); /* created at first use; NULL: no memory */
+bool fmq_dir_is_stalled(const fmq_dir *dir);          /* its disk does not answer */
+/* The partition's bytes that wait to be written are written, or gone. */
+void fmq_sync_note_written(fmq_partition *partition, int64_t bytes);
 void fmq_dir_offline(fmq_dir *dir, int error);
 void fmq_sync_request(fmq_partition *partition);
 void fmq_sync_note_dirty(fmq_partition *partition);

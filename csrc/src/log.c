@@ -164,6 +164,7 @@ int fmq_log_drop_newest(fmq_log *log) {
 }
 
 void fmq_log_free(fmq_log *log) {
+    fmq_pending_free(log->env, &log->pending);
     for (int32_t i = 0; i < log->segment_count; i++) {
         fmq_segment_detach(log->segments[i], INT64_MAX);
     }
@@ -387,9 +388,14 @@ static int reserve_memory(fmq_log *log, const fmq_batch_header *h) {
 }
 
 /* One pwrite at the end of the active segment, or no trace of it. */
-static int write_batch(fmq_log *log, const uint8_t *data, size_t size) {
+static int write_batch(fmq_log *log, const fmq_append *append) {
     const fmq_env *env = log->env;
+    const uint8_t *data = append->data;
+    size_t size = append->size;
     fmq_segment *segment = fmq_log_active(log);
+    if (append->deferred) {
+        return fmq_log_failed(log, fmq_pending_add(env, &log->pending, segment, data, size));
+    }
     int fd = fmq_segment_pin(segment);
     if (fd < 0) {
         return fmq_log_failed(log, fd);
@@ -451,8 +457,9 @@ static int make_room(fmq_log *log, const fmq_batch_header *h) {
     if (!segment->file_exists) {
         int64_t bytes = log->config.preallocate ? log->config.segment_bytes : 0;
         result = fmq_segment_create_file(segment, bytes);
-        log->dir_change += result == FMQ_OK;
     }
+    /* Whoever created the file: its name is durable before its first batch is. */
+    log->dir_change += segment->size == 0 && result == FMQ_OK;
     return fmq_log_failed(log, result);
 }
 
@@ -462,6 +469,10 @@ int fmq_log_append(fmq_log *log, fmq_append *append) {
     append->reason = NULL;
     if (log->failed) {
         return -EIO;
+    }
+    if (log->no_room) {
+        append->reason = "there is no room on the disk";
+        return -ENOSPC;
     }
     fmq_batch_header h;
     int result = check_batch(log, append, &h);
@@ -476,7 +487,7 @@ int fmq_log_append(fmq_log *log, fmq_append *append) {
         result = reserve_memory(log, &h);
     }
     if (result == FMQ_OK) {
-        result = write_batch(log, append->data, append->size);
+        result = write_batch(log, append);
     }
     if (result == FMQ_OK) {
         commit_batch(log, append, &h);

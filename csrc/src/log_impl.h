@@ -4,6 +4,7 @@
 
 #include "epochs.h"
 #include "fastmq/log.h"
+#include "pending.h"
 #include "producers.h"
 #include "segment.h"
 
@@ -41,6 +42,8 @@ struct fmq_log {
     uint32_t dir_change; /* counts files created and removed */
     uint32_t dir_change_synced; /* the last one that is durable */
     fmq_sync_job *jobs;         /* under way */
+    fmq_pending_list pending;   /* deferred appends that no job has taken */
+    bool no_room;               /* the last job could not write them */
 };
 
 static inline fmq_segment *fmq_log_active(const fmq_log *log) {

@@ -78,6 +78,11 @@ void fmq_partition_set_config(fmq_partition *partition, fmq_partition_config *co
     fmq_partition_config_ref(config);
     partition->config = config;
     if (partition->log != NULL) {
+        /* The log end may be shown from now on: it has to be in the file. */
+        int64_t pending = fmq_log_pending_bytes(partition->log);
+        if (note_failure(partition, fmq_log_write_pending(partition->log)) == FMQ_OK) {
+            fmq_sync_note_written(partition, pending);
+        }
         fmq_log_set_config(partition->log, &config->log);
         fmq_partition_advance(partition, partition->end_bytes);
     }
@@ -159,6 +164,11 @@ int fmq_partition_writable(const fmq_partition *partition) {
     return partition->dir->error != 0 ? FMQ_ERR_KAFKA_STORAGE_ERROR : FMQ_OK;
 }
 
+/* Where the answer waits for a sync, the thread that syncs writes, too. */
+static bool may_defer(const fmq_partition *partition) {
+    return partition->config->flush == FMQ_FLUSH_ACK && partition->engine->options.sync_threads > 0;
+}
+
 int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
     int rc = fmq_partition_writable(partition);
     if (rc == FMQ_OK) {
@@ -168,10 +178,19 @@ int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
         return rc;
     }
     fmq_counters *counters = &partition->engine->counters;
+    if (fmq_dir_is_stalled(partition->dir)) {
+        append->reason = "the disk does not answer";
+        return FMQ_ERR_KAFKA_STORAGE_ERROR;
+    }
     append->leader_epoch = partition->leader_epoch;
+    append->deferred = may_defer(partition);
     rc = fmq_log_append(partition->log, append);
     if (rc != FMQ_OK) {
         return note_failure(partition, rc);
+    }
+    if (append->deferred && !append->duplicate) {
+        partition->unwritten += (int64_t)append->size;
+        partition->dir->unwritten += (int64_t)append->size;
     }
     if (append->duplicate) {
         counters->produce_duplicates++;
@@ -419,6 +438,9 @@ int fmq_partition_read(fmq_partition *partition, int64_t offset, int64_t limit_o
         return leave(partition, rc);
     }
     int64_t limit = limit_offset >= 0 ? limit_offset : partition->high_watermark;
+    if (may_defer(partition) && limit > partition->high_watermark) {
+        limit = partition->high_watermark; /* what lies behind may not be in the file */
+    }
     fmq_slice slice = {0};
     rc = fmq_log_read(partition->log, offset, limit, max_bytes, min_one, &slice);
     if (rc != FMQ_OK) {
@@ -541,12 +563,17 @@ static int flush_locked(fmq_partition *partition) {
     int64_t end_bytes = partition->end_bytes;
     int rc = fmq_log_flush_begin(partition->log, &job);
     if (rc == FMQ_OK) {
+        int64_t bytes = job.sync.writes.bytes;
         partition->sync_state = FMQ_SYNC_RUNNING;
+        partition->sync_began_ns = engine->env->mono_ns(engine->env->ctx);
+        fmq_list_push(&partition->dir->running, &partition->sync_link);
         fmq_lock_give(&engine->lock);
         rc = fmq_flush_job_run(&job);
         fmq_lock_take(&engine->lock);
+        fmq_list_remove(&partition->sync_link);
         partition->sync_state = FMQ_SYNC_IDLE;
         rc = fmq_log_flush_end(partition->log, &job, rc);
+        fmq_sync_note_written(partition, rc == FMQ_OK ? bytes : 0);
     }
     if (rc == FMQ_OK) {
         partition->recovery_point = job.sync.end_offset;
@@ -587,6 +614,7 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
         }
         rc = fmq_log_close(partition->log, clean);
         partition->log = NULL;
+        fmq_sync_note_written(partition, partition->unwritten);
     }
     return leave(partition, rc);
 }
@@ -600,6 +628,7 @@ int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
     if (partition->log != NULL) {
         rc = fmq_log_delete(partition->log, renamed_path);
         partition->log = NULL;
+        fmq_sync_note_written(partition, partition->unwritten);
     } else {
         rc = engine->env->rename(engine->env->ctx, partition->path, renamed_path);
     }

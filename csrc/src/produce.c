@@ -280,6 +280,22 @@ static fmq_verdict wait_for_acks(fmq_conn *conn, const produce_request *produce,
     return FMQ_FRAME_DONE;
 }
 
+/* Too much waits to be written: the frame waits, too, rather than the whole reactor.  A disk that
+ * does not answer at all is no reason to wait: appends are refused then. */
+static bool wait_for_disk(fmq_conn *conn, const produce_request *produce) {
+    fmq_engine *engine = conn->engine;
+    for (uint32_t i = 0; i < produce->entry_count; i++) {
+        const fmq_partition *partition = engine->produce_entries[i].partition;
+        if (partition != NULL && partition->dir->unwritten > FMQ_UNWRITTEN_MAX_BYTES &&
+            !fmq_dir_is_stalled(partition->dir)) {
+            conn->blocked |= FMQ_BLOCKED_DISK;
+            fmq_list_push(&engine->disk_waiters, &conn->disk_link);
+            return true;
+        }
+    }
+    return false;
+}
+
 fmq_verdict fmq_execute_produce(fmq_conn *conn, fmq_request *request) {
     fmq_engine *engine = conn->engine;
     request->flexible = request->api_version >= PRODUCE_FLEXIBLE;
@@ -290,6 +306,9 @@ fmq_verdict fmq_execute_produce(fmq_conn *conn, fmq_request *request) {
     }
     if (produce.slow) {
         return FMQ_FRAME_PYTHON;
+    }
+    if (wait_for_disk(conn, &produce)) {
+        return FMQ_FRAME_WAITS;
     }
     engine->counters.produce_requests++;
     int64_t waits = execute(engine, request, &produce);

@@ -329,7 +329,10 @@ static void sweep_conn(fmq_conn *conn, int64_t now_ns) {
     if (conn->dead) {
         return;
     }
-    fmq_conn_unblock(conn, FMQ_BLOCKED_MEMORY);
+    if ((conn->blocked & FMQ_BLOCKED_DISK) != 0) { /* the disk may have stalled */
+        fmq_list_remove(&conn->disk_link);
+    }
+    fmq_conn_unblock(conn, FMQ_BLOCKED_MEMORY | FMQ_BLOCKED_DISK);
     int64_t frame_ms = options->frame_timeout_ms + (int64_t)(conn->in_end / FRAME_BYTES_PER_MS);
     bool waiting =
         (conn->blocked & (FMQ_BLOCKED_PYTHON | FMQ_BLOCKED_FETCH | FMQ_BLOCKED_COLD)) != 0;

@@ -231,6 +231,7 @@ static int truncate_to(fmq_log *log, int64_t offset) {
 
 /* State on disk and in memory may differ after any failure here: none of them passes. */
 static int finish_cut(fmq_log *log, int result) {
+    fmq_pending_trim(log->env, &log->pending);
     if (result != FMQ_OK) {
         log->failed = true;
     }

@@ -12,6 +12,22 @@
 /* A name of its own: a truncation writes the epochs, too, while a flush job runs. */
 #define EPOCHS_SUFFIX ".flush" FMQ_SUFFIX_TMP
 
+int64_t fmq_log_pending_bytes(const fmq_log *log) {
+    return log->pending.bytes;
+}
+
+bool fmq_log_is_usable(const fmq_log *log) {
+    return !log->failed;
+}
+
+int fmq_log_write_pending(fmq_log *log) {
+    int result = fmq_pending_write(log->env, log->pending.head);
+    if (result == FMQ_OK) {
+        fmq_pending_free(log->env, &log->pending);
+    }
+    return fmq_log_failed(log, result);
+}
+
 bool fmq_log_needs_sync(const fmq_log *log) {
     return !log->failed && log->synced_offset < log->end_offset;
 }
@@ -44,6 +60,10 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
         job->end_offset = segment->end_offset;
     }
     job->env = log->env; /* the sign that it has begun */
+    job->writes.head = log->pending.head;
+    job->writes.tail = log->pending.tail;
+    job->writes.bytes = log->pending.bytes;
+    log->pending = (fmq_pending_list){0};
     job->sync_dir = log->dir_change != log->dir_change_synced;
     job->dir_change = log->dir_change;
     job->next = log->jobs;
@@ -53,6 +73,11 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
 
 int fmq_sync_job_run(fmq_sync_job *job) {
     const fmq_env *env = job->env;
+    int written = fmq_pending_write(env, job->writes.head);
+    if (written != FMQ_OK) {
+        job->write_failed = true;
+        return written;
+    }
     for (int32_t i = 0; i < job->segment_count; i++) {
         int result = env->fdatasync(env->ctx, job->segments[i]->fd);
         if (result != FMQ_OK) {
@@ -60,6 +85,19 @@ int fmq_sync_job_run(fmq_sync_job *job) {
         }
     }
     return job->sync_dir ? env->sync_dir(env->ctx, job->dir) : FMQ_OK;
+}
+
+/* Deferred appends are in the file now, or wait for room on the disk, or are lost with the log. */
+static void take_writes_back(fmq_log *log, fmq_sync_job *job, int result) {
+    fmq_pending_list writes = {job->writes.head, job->writes.tail, job->writes.bytes};
+    job->writes.head = job->writes.tail = NULL;
+    log->no_room = job->write_failed && fmq_is_passing_error(result);
+    if (log->no_room) {
+        fmq_pending_put_back(&log->pending, &writes);
+        return;
+    }
+    fmq_pending_free(log->env, &writes);
+    log->failed = log->failed || result != FMQ_OK;
 }
 
 void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
@@ -76,8 +114,8 @@ void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
         fmq_segment_unref(job->segments[i]);
     }
     job->segment_count = 0;
-    log->failed = log->failed || result != FMQ_OK;
-    if (log->failed) {
+    take_writes_back(log, job, result);
+    if (log->failed || result != FMQ_OK) {
         return;
     }
     if (job->sync_dir && (int32_t)(job->dir_change - log->dir_change_synced) > 0) {
@@ -250,6 +288,10 @@ int fmq_log_flush_end(fmq_log *log, fmq_flush_job *job, int result) {
     fmq_log_sync_end(log, &job->sync, result);
     if (log->failed) {
         return result != FMQ_OK ? result : -EIO;
+    }
+    if (result != FMQ_OK) { /* no room: the next job does it all again */
+        abandon_files(log, job);
+        return result;
     }
     if (job->has_epochs && job->epoch_saves != log->epochs.saves) {
         log->epochs.dirty = true; /* the job may have put an older file over that of a cut */

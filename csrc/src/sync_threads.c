@@ -31,10 +31,30 @@ fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id) {
     dir->engine = engine;
     dir->id = id;
     fmq_list_init(&dir->queue);
+    fmq_list_init(&dir->running);
     (void)sem_init(&dir->work, 0, 0);
     dir->next = engine->dirs;
     engine->dirs = dir;
     return dir;
+}
+
+bool fmq_dir_is_stalled(const fmq_dir *dir) {
+    if (fmq_list_empty(&dir->running)) {
+        return false;
+    }
+    const fmq_partition *oldest = FMQ_ENTRY(dir->running.next, const fmq_partition, sync_link);
+    return dir->engine->now_ns - oldest->sync_began_ns > FMQ_DISK_STALL_NS;
+}
+
+void fmq_sync_note_written(fmq_partition *partition, int64_t bytes) {
+    fmq_engine *engine = partition->engine;
+    partition->unwritten -= bytes;
+    partition->dir->unwritten -= bytes;
+    while (!fmq_list_empty(&engine->disk_waiters)) {
+        fmq_conn *conn = FMQ_ENTRY(engine->disk_waiters.next, fmq_conn, disk_link);
+        fmq_list_remove(&conn->disk_link);
+        fmq_conn_unblock(conn, FMQ_BLOCKED_DISK);
+    }
 }
 
 void fmq_dir_offline(fmq_dir *dir, int error) {
@@ -82,6 +102,8 @@ static fmq_sync_result *begin_next(fmq_dir *dir) {
     result->end_bytes = partition->end_bytes;
     result->result = fmq_log_sync_begin(partition->log, &result->job);
     partition->sync_state = FMQ_SYNC_RUNNING;
+    partition->sync_began_ns = env->mono_ns(env->ctx);
+    fmq_list_push(&dir->running, &partition->sync_link);
     partition->sync_again = false;
     fmq_partition_ref(partition);
     return result;
@@ -178,20 +200,35 @@ void fmq_sync_note_dirty(fmq_partition *partition) {
     }
 }
 
+/* The disk is full: who waits is told, and the bytes are tried again soon. */
+static void retry_later(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    fmq_partition_fail_waits(partition, FMQ_ERR_KAFKA_STORAGE_ERROR);
+    if (fmq_list_empty(&partition->dirty_link) && !partition->closed) {
+        partition->dirty_since_ns = engine->now_ns + FMQ_RETRY_NS;
+        fmq_list_push(&engine->unsynced, &partition->dirty_link);
+    }
+}
+
 static void finish(fmq_engine *engine, fmq_sync_result *result) {
     fmq_partition *partition = result->partition;
+    int64_t bytes = result->job.writes.bytes;
     partition->sync_state = FMQ_SYNC_IDLE;
+    fmq_list_remove(&partition->sync_link);
     fmq_log_sync_end(partition->log, &result->job, result->result);
     engine->counters.syncs++;
     engine->counters.sync_ns += (uint64_t)result->took_ns;
-    if (result->result != FMQ_OK) {
-        fmq_dir_offline(partition->dir, result->result < 0 ? -result->result : EIO);
-    } else {
+    if (result->result == FMQ_OK) {
+        fmq_sync_note_written(partition, bytes);
         fmq_partition_advance(partition, result->end_bytes);
         if (partition->sync_again && !partition->closed) {
             partition->sync_again = false;
             fmq_sync_request(partition);
         }
+    } else if (fmq_log_is_usable(partition->log)) {
+        retry_later(partition);
+    } else {
+        fmq_dir_offline(partition->dir, result->result < 0 ? -result->result : EIO);
     }
     fmq_partition_unref(partition);
     fmq_free(engine->env, result);

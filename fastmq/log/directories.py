@@ -201,6 +201,8 @@ class LogDir:
             self._disk.write_new(
                 f"{path}/{_PARTITION_METADATA}", encode_partition_metadata(topic_id)
             )
+            # The first append then creates nothing, which a hanging disk would make it wait for.
+            self._disk.touch(f"{path}/{0:020}.log")
         self._disk.sync_dir(self.path)
 
     def read_offsets(self, name: str) -> dict[PartitionKey, int]:

@@ -55,6 +55,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def touch(self, path: str) -> None:
+        """Have a file of that name, empty when it is new; without a sync."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
+
     def write_atomic(self, path: str, data: bytes) -> None:
         """Replace a file: whatever happens, it holds the old content or the new, and the new one
         is durable when this returns.

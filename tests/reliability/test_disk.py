@@ -116,7 +116,7 @@ def fill_and_heal(broker: Broker, disk: TmpFS, acks: Acks, number: int) -> None:
     filler = disk.path / "filler"
     fill(filler)
     time.sleep(0.5)  # the floor is checked every 100 ms
-    producer.send(50)
+    producer.send(300)  # more than the last page of each file still takes
     producer.flush(10)
     assert len(acks.errors) > refused, "a full disk took everything"
     assert all(error.retriable() or error.code() < 0 for error in acks.errors)

@@ -130,6 +130,7 @@ typedef struct fmq_append {
     size_t size;   /* bytes */
     fmq_origin origin;
     int32_t leader_epoch; /* written into the batch unless it comes from a leader */
+    bool deferred;        /* only copy: the next sync or flush job writes it */
     int64_t now_ms;       /* wall clock */
     /* out */
     int64_t base_offset; /* of this batch, or of the original of a duplicate */
@@ -139,10 +140,11 @@ typedef struct fmq_append {
     const char *reason;         /* static text when refused, else NULL */
 } fmq_append;
 
-/* Validate, number and write one batch with one pwrite (rolling the segment first when due).
- * Returns FMQ_OK, a Kafka error (nothing was written), or -errno of the write: a short write is cut
- * off again, so the log is as before; after any error but -ENOSPC/-EDQUOT, or when the cut fails,
- * the log refuses everything with -EIO until reopened. */
+/* Validate, number and write one batch with one pwrite (rolling the segment first when due), or
+ * keep a copy for the next job when it is `deferred`; then only offsets below fmq_log_synced may be
+ * read. Returns FMQ_OK, a Kafka error (nothing was written), or -errno of the write: a short write
+ * is cut off again, so the log is as before; after any error but -ENOSPC/-EDQUOT, or when the cut
+ * fails, the log refuses everything with -EIO until reopened. */
 int fmq_log_append(fmq_log *log, fmq_append *append);
 
 /* Find whole batches for a reader.  The slice begins with the batch that contains `offset` (or the
@@ -177,8 +179,20 @@ struct fmq_sync_job {
     const fmq_env *env;
     uint32_t dir_change; /* of the directory, that a sync of it covers */
     fmq_sync_job *next;  /* of the log's jobs under way */
+    struct {             /* deferred appends, to be written before the sync */
+        struct fmq_pending *head;
+        struct fmq_pending *tail;
+        int64_t bytes;
+    } writes;
+    bool write_failed; /* nothing was synced, because not everything could be written */
 };
 
+/* Bytes of deferred appends that no job has taken. */
+int64_t fmq_log_pending_bytes(const fmq_log *log);
+/* False once the log refuses everything. */
+bool fmq_log_is_usable(const fmq_log *log);
+/* Write deferred appends now, so that all of the log may be read.  FMQ_OK or -errno. */
+int fmq_log_write_pending(fmq_log *log);
 /* True when something is not durable yet. */
 bool fmq_log_needs_sync(const fmq_log *log);
 /* Take what is unsynced now.  The log must not be closed before the job has ended.  After an error
@@ -187,7 +201,9 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job);
 /* fdatasync the files (and the directory); blocks; any thread, no lock.  FMQ_OK or -errno. */
 int fmq_sync_job_run(fmq_sync_job *job);
 /* Give the pins back and take over the result.  After a failed run the log refuses everything:
- * a failed fsync is never retried (the page cache may have forgotten the bytes). */
+ * a failed fsync is never retried (the page cache may have forgotten the bytes).  Only when
+ * deferred appends found no room on the disk, they are kept for the next job, and appends get
+ * -ENOSPC until one ends well. */
 void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result);
 
 /* A flush in three steps, so that nobody waits for the disk under the lock.  The same rules as for
