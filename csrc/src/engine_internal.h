@@ -332,8 +332,8 @@ int16_t fmq_error_code(int rc); /* return code -> error code on the wire */
 /* sync_threads.c */
 fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id); /* created at first use; NULL: no memory */
 bool fmq_dir_is_stalled(const fmq_dir *dir);          /* its disk does not answer */
-/* The partition's bytes that wait to be written are written, or gone. */
-void fmq_sync_note_written(fmq_partition *partition, int64_t bytes);
+/* Count what the partition has unwritten; who waited for it to become less goes on. */
+void fmq_sync_recount(fmq_partition *partition);
 void fmq_dir_offline(fmq_dir *dir, int error);
 void fmq_sync_request(fmq_partition *partition);
 void fmq_sync_note_dirty(fmq_partition *partition);

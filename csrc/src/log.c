@@ -227,7 +227,10 @@ static void free_preallocated(fmq_segment *segment) {
 int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     fmq_segment *old = fmq_log_active(log);
     assert(base_offset >= log->end_offset && old->size > 0);
-    int result = reserve_segment(log);
+    int result = fmq_log_write_pending(log);
+    if (result == FMQ_OK) {
+        result = reserve_segment(log);
+    }
     if (result == FMQ_OK) {
         result = finish_active(log);
     }
@@ -396,11 +399,14 @@ static int write_batch(fmq_log *log, const fmq_append *append) {
     if (append->deferred) {
         return fmq_log_failed(log, fmq_pending_add(env, &log->pending, segment, data, size));
     }
+    int result = fmq_log_write_pending(log); /* bytes enter the file in order */
+    if (result != FMQ_OK) {
+        return result;
+    }
     int fd = fmq_segment_pin(segment);
     if (fd < 0) {
         return fmq_log_failed(log, fd);
     }
-    int result = FMQ_OK;
     int64_t wrote = env->pwrite(env->ctx, fd, data, size, segment->size);
     if (wrote != (int64_t)size) {
         /* Regular files take less than asked for when space ends. */

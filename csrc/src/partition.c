@@ -79,10 +79,8 @@ void fmq_partition_set_config(fmq_partition *partition, fmq_partition_config *co
     partition->config = config;
     if (partition->log != NULL) {
         /* The log end may be shown from now on: it has to be in the file. */
-        int64_t pending = fmq_log_pending_bytes(partition->log);
-        if (note_failure(partition, fmq_log_write_pending(partition->log)) == FMQ_OK) {
-            fmq_sync_note_written(partition, pending);
-        }
+        (void)note_failure(partition, fmq_log_write_pending(partition->log));
+        fmq_sync_recount(partition);
         fmq_log_set_config(partition->log, &config->log);
         fmq_partition_advance(partition, partition->end_bytes);
     }
@@ -188,9 +186,8 @@ int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
     if (rc != FMQ_OK) {
         return note_failure(partition, rc);
     }
-    if (append->deferred && !append->duplicate) {
-        partition->unwritten += (int64_t)append->size;
-        partition->dir->unwritten += (int64_t)append->size;
+    if (append->deferred) {
+        fmq_sync_recount(partition);
     }
     if (append->duplicate) {
         counters->produce_duplicates++;
@@ -563,7 +560,6 @@ static int flush_locked(fmq_partition *partition) {
     int64_t end_bytes = partition->end_bytes;
     int rc = fmq_log_flush_begin(partition->log, &job);
     if (rc == FMQ_OK) {
-        int64_t bytes = job.sync.writes.bytes;
         partition->sync_state = FMQ_SYNC_RUNNING;
         partition->sync_began_ns = engine->env->mono_ns(engine->env->ctx);
         fmq_list_push(&partition->dir->running, &partition->sync_link);
@@ -573,8 +569,8 @@ static int flush_locked(fmq_partition *partition) {
         fmq_list_remove(&partition->sync_link);
         partition->sync_state = FMQ_SYNC_IDLE;
         rc = fmq_log_flush_end(partition->log, &job, rc);
-        fmq_sync_note_written(partition, rc == FMQ_OK ? bytes : 0);
     }
+    fmq_sync_recount(partition);
     if (rc == FMQ_OK) {
         partition->recovery_point = job.sync.end_offset;
         fmq_partition_advance(partition, end_bytes);
@@ -614,7 +610,7 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
         }
         rc = fmq_log_close(partition->log, clean);
         partition->log = NULL;
-        fmq_sync_note_written(partition, partition->unwritten);
+        fmq_sync_recount(partition);
     }
     return leave(partition, rc);
 }
@@ -628,7 +624,7 @@ int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
     if (partition->log != NULL) {
         rc = fmq_log_delete(partition->log, renamed_path);
         partition->log = NULL;
-        fmq_sync_note_written(partition, partition->unwritten);
+        fmq_sync_recount(partition);
     } else {
         rc = engine->env->rename(engine->env->ctx, partition->path, renamed_path);
     }

@@ -20,7 +20,8 @@ static fmq_pending *new_run(const fmq_env *env, fmq_pending_list *list, fmq_segm
 int fmq_pending_add(const fmq_env *env, fmq_pending_list *list, fmq_segment *segment,
                     const uint8_t *data, size_t size) {
     fmq_pending *run = list->tail;
-    if (run == NULL || run->segment != segment || run->capacity - run->size < size) {
+    if (run == NULL || run->segment != segment || run->capacity - run->size < size ||
+        run->position + (int64_t)run->size != segment->size) {
         run = new_run(env, list, segment, size);
         if (run == NULL) {
             return -ENOMEM;

@@ -248,7 +248,11 @@ int fmq_log_truncate_to(fmq_log *log, int64_t offset) {
     if (offset < log->segments[0]->base_offset) {
         return fmq_log_reset(log, offset);
     }
-    return finish_cut(log, truncate_to(log, offset));
+    int result = fmq_log_write_pending(log); /* the cut looks for batches in the file */
+    if (result == FMQ_OK) {
+        result = truncate_to(log, offset);
+    }
+    return finish_cut(log, result);
 }
 
 /* Every step leaves a log that is a prefix of the old one, until the new file has its name. */

@@ -12,8 +12,12 @@
 /* A name of its own: a truncation writes the epochs, too, while a flush job runs. */
 #define EPOCHS_SUFFIX ".flush" FMQ_SUFFIX_TMP
 
-int64_t fmq_log_pending_bytes(const fmq_log *log) {
-    return log->pending.bytes;
+int64_t fmq_log_unwritten(const fmq_log *log) {
+    int64_t bytes = log->pending.bytes;
+    for (const fmq_sync_job *job = log->jobs; job != NULL; job = job->next) {
+        bytes += job->writes.bytes;
+    }
+    return bytes;
 }
 
 bool fmq_log_is_usable(const fmq_log *log) {
@@ -21,7 +25,14 @@ bool fmq_log_is_usable(const fmq_log *log) {
 }
 
 int fmq_log_write_pending(fmq_log *log) {
-    int result = fmq_pending_write(log->env, log->pending.head);
+    /* What a job took may not be in the file either; writing it twice does no harm. */
+    int result = FMQ_OK;
+    for (const fmq_sync_job *job = log->jobs; result == FMQ_OK && job != NULL; job = job->next) {
+        result = fmq_pending_write(log->env, job->writes.head);
+    }
+    if (result == FMQ_OK) {
+        result = fmq_pending_write(log->env, log->pending.head);
+    }
     if (result == FMQ_OK) {
         fmq_pending_free(log->env, &log->pending);
     }
@@ -71,6 +82,14 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
     return FMQ_OK;
 }
 
+/* A file system that shuts itself down while it syncs may report success for bytes that it dropped
+ * (seen with ext4); from then on it refuses to read. */
+static int check_alive(const fmq_env *env, int fd) {
+    uint8_t byte;
+    int64_t got = env->pread(env->ctx, fd, &byte, 1, 0);
+    return got < 0 ? (int)got : FMQ_OK;
+}
+
 int fmq_sync_job_run(fmq_sync_job *job) {
     const fmq_env *env = job->env;
     int written = fmq_pending_write(env, job->writes.head);
@@ -80,6 +99,9 @@ int fmq_sync_job_run(fmq_sync_job *job) {
     }
     for (int32_t i = 0; i < job->segment_count; i++) {
         int result = env->fdatasync(env->ctx, job->segments[i]->fd);
+        if (result == FMQ_OK) {
+            result = check_alive(env, job->segments[i]->fd);
+        }
         if (result != FMQ_OK) {
             return result;
         }
@@ -233,7 +255,11 @@ int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job) {
     if (!is_needed && !index->dirty && index->offsets.capacity > IDLE_INDEX_ENTRIES) {
         fmq_index_free(log->env, index); /* nothing was written since the last flush */
     }
-    int result = is_needed ? write_files(log, job) : FMQ_OK;
+    /* Files that speak of batches are written after these. */
+    int result = fmq_log_write_pending(log);
+    if (result == FMQ_OK && is_needed) {
+        result = write_files(log, job);
+    }
     if (result == FMQ_OK) {
         result = fmq_log_sync_begin(log, &job->sync);
     }

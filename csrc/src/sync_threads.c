@@ -46,11 +46,13 @@ bool fmq_dir_is_stalled(const fmq_dir *dir) {
     return dir->engine->now_ns - oldest->sync_began_ns > FMQ_DISK_STALL_NS;
 }
 
-void fmq_sync_note_written(fmq_partition *partition, int64_t bytes) {
+void fmq_sync_recount(fmq_partition *partition) {
     fmq_engine *engine = partition->engine;
-    partition->unwritten -= bytes;
-    partition->dir->unwritten -= bytes;
-    while (!fmq_list_empty(&engine->disk_waiters)) {
+    int64_t now = partition->log != NULL ? fmq_log_unwritten(partition->log) : 0;
+    bool is_less = now < partition->unwritten;
+    partition->dir->unwritten += now - partition->unwritten;
+    partition->unwritten = now;
+    while (is_less && !fmq_list_empty(&engine->disk_waiters)) {
         fmq_conn *conn = FMQ_ENTRY(engine->disk_waiters.next, fmq_conn, disk_link);
         fmq_list_remove(&conn->disk_link);
         fmq_conn_unblock(conn, FMQ_BLOCKED_DISK);
@@ -212,14 +214,13 @@ static void retry_later(fmq_partition *partition) {
 
 static void finish(fmq_engine *engine, fmq_sync_result *result) {
     fmq_partition *partition = result->partition;
-    int64_t bytes = result->job.writes.bytes;
     partition->sync_state = FMQ_SYNC_IDLE;
     fmq_list_remove(&partition->sync_link);
     fmq_log_sync_end(partition->log, &result->job, result->result);
+    fmq_sync_recount(partition);
     engine->counters.syncs++;
     engine->counters.sync_ns += (uint64_t)result->took_ns;
     if (result->result == FMQ_OK) {
-        fmq_sync_note_written(partition, bytes);
         fmq_partition_advance(partition, result->end_bytes);
         if (partition->sync_again && !partition->closed) {
             partition->sync_again = false;

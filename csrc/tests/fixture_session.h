@@ -47,7 +47,8 @@ typedef struct session {
     int32_t sequences[SESSION_PRODUCERS];
     fmq_flush_job job;
     bool is_flushing;
-    int error; /* the first result that was not FMQ_OK */
+    bool deferred; /* appends are written by the next job */
+    int error;     /* the first result that was not FMQ_OK */
 } session;
 
 /* Many small segments, or a few that are large enough to have index files while they are active. */
@@ -84,7 +85,10 @@ static inline void session_append(session *s) {
         spec.sequence = s->sequences[producer];
     }
     static uint8_t buf[16384];
-    fmq_append append = {.data = buf, .leader_epoch = s->epoch, .now_ms = FIXTURE_NOW_MS};
+    fmq_append append = {.data = buf,
+                         .leader_epoch = s->epoch,
+                         .deferred = s->deferred && check_random(&s->seed) % 4 != 0,
+                         .now_ms = FIXTURE_NOW_MS};
     append.size = fixture_batch_of(buf, &spec);
     int64_t size = fmq_log_size(s->log), end = fmq_log_end(s->log);
     int result = fmq_log_append(s->log, &append);
@@ -249,6 +253,7 @@ static inline void session_begin(session *s, memfs *fs, fmq_files *files, uint64
     s->padding = seed % 2 == 0 ? 12000 : 700;
     s->seed = seed;
     s->epoch = 1;
+    s->deferred = seed / 2 % 2 == 0;
     fmq_recovery recovery;
     session_note(s, session_open(s, false, &recovery));
 }

@@ -68,6 +68,9 @@ static bool run_session(int64_t fail_at, int64_t fail_alloc_at, int fail_with) {
             /* Does it still take writes? */
             int error = s.error;
             s.error = 0;
+            if (fmq_log_is_usable(s.log)) {
+                session_sync(&s); /* deferred appends found no room: they do now */
+            }
             session_append(&s);
             stopped = s.error != 0;
             if (stopped) {

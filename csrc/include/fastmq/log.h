@@ -187,8 +187,8 @@ struct fmq_sync_job {
     bool write_failed; /* nothing was synced, because not everything could be written */
 };
 
-/* Bytes of deferred appends that no job has taken. */
-int64_t fmq_log_pending_bytes(const fmq_log *log);
+/* Bytes of deferred appends that may not be in the file yet. */
+int64_t fmq_log_unwritten(const fmq_log *log);
 /* False once the log refuses everything. */
 bool fmq_log_is_usable(const fmq_log *log);
 /* Write deferred appends now, so that all of the log may be read.  FMQ_OK or -errno. */
