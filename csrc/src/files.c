@@ -106,6 +106,7 @@ fmq_segment *fmq_segment_new(const fmq_env *env, fmq_files *files, const char *d
                                  .dir = dir,
                                  .base_offset = base_offset,
                                  .end_offset = base_offset,
+                                 .unwritten_from = INT64_MAX,
                                  .cut_position = INT64_MAX,
                                  .first_timestamp = FMQ_NO_TIMESTAMP,
                                  .max_timestamp = FMQ_NO_TIMESTAMP,

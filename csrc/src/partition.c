@@ -435,7 +435,7 @@ int fmq_partition_read(fmq_partition *partition, int64_t offset, int64_t limit_o
         return leave(partition, rc);
     }
     int64_t limit = limit_offset >= 0 ? limit_offset : partition->high_watermark;
-    if (may_defer(partition) && limit > partition->high_watermark) {
+    if (fmq_log_unwritten(partition->log) > 0 && limit > partition->high_watermark) {
         limit = partition->high_watermark; /* what lies behind may not be in the file */
     }
     fmq_slice slice = {0};

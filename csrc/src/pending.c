@@ -39,6 +39,9 @@ int fmq_pending_add(const fmq_env *env, fmq_pending_list *list, fmq_segment *seg
         }
         list->tail = run;
     }
+    if (segment->unwritten_from == INT64_MAX) {
+        segment->unwritten_from = segment->size;
+    }
     memcpy(run->data + run->size, data, size);
     run->size += size;
     list->bytes += (int64_t)size;
@@ -54,6 +57,17 @@ int fmq_pending_write(const fmq_env *env, const fmq_pending *head) {
         }
     }
     return FMQ_OK;
+}
+
+void fmq_pending_note_written(const fmq_pending *written, const fmq_pending_list *list) {
+    for (const fmq_pending *run = written; run != NULL; run = run->next) {
+        run->segment->unwritten_from = INT64_MAX;
+    }
+    for (const fmq_pending *run = list->head; run != NULL; run = run->next) {
+        if (run->position < run->segment->unwritten_from) {
+            run->segment->unwritten_from = run->position;
+        }
+    }
 }
 
 void fmq_pending_put_back(fmq_pending_list *list, const fmq_pending_list *front) {

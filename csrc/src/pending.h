@@ -30,6 +30,8 @@ int fmq_pending_add(const fmq_env *env, fmq_pending_list *list, fmq_segment *seg
                     const uint8_t *data, size_t size);
 /* Write every run; any thread, no lock.  FMQ_OK or -errno (-ENOSPC for a short write). */
 int fmq_pending_write(const fmq_env *env, const fmq_pending *head);
+/* The runs of `written` are in the file, those of `list` are not: tell the segments. */
+void fmq_pending_note_written(const fmq_pending *written, const fmq_pending_list *list);
 /* Put `front` back before the others: it could not be written. */
 void fmq_pending_put_back(fmq_pending_list *list, const fmq_pending_list *front);
 /* Forget what was cut away: runs of segments that left the log, bytes behind a segment's end. */

@@ -51,7 +51,8 @@ static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_l
     fmq_scan scan;
     fmq_batch_header h;
     int result;
-    fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
+    fmq_scan_init(&scan, segment->env, fd, position, fmq_segment_readable(segment), buf,
+                  sizeof buf);
     while ((result = fmq_segment_peek(segment, &scan, &h)) == 1 &&
            fmq_batch_last_offset(&h) < offset) {
         fmq_scan_advance(&scan, &h);
@@ -138,7 +139,8 @@ static int walk_end(fmq_bounds *bounds, int64_t position, fmq_slice *out) {
     bool has_passed = false;
     int64_t passed_offset = position > out->position ? out->base_offset + 1 : -1;
     int64_t position_max = out->position + bounds->max_bytes;
-    fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
+    fmq_scan_init(&scan, segment->env, fd, position, fmq_segment_readable(segment), buf,
+                  sizeof buf);
     while ((result = fmq_segment_peek(segment, &scan, &h)) == 1) {
         if (h.base_offset < passed_offset) {
             result = FMQ_ERR_CORRUPT_MESSAGE; /* readers must never be sent back */

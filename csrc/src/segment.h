@@ -18,6 +18,7 @@ struct fmq_segment {
     int64_t base_offset;
     int64_t end_offset;      /* first offset after it: base of the next segment, or the log end */
     int64_t size;            /* bytes that count */
+    int64_t unwritten_from;  /* bytes from here on are not in the file yet; INT64_MAX: all are */
     int64_t cut_position;    /* bytes from here on were truncated away; INT64_MAX when none were */
     int64_t first_timestamp; /* largest one of the first batch; -1 while not known */
     int64_t max_timestamp;   /* -1 when there is none */
@@ -78,6 +79,11 @@ int fmq_segment_walk(fmq_segment *segment, int64_t *position, int64_t stop_offse
 
 /* Read first_timestamp from the first header. */
 int fmq_segment_load_first(fmq_segment *segment);
+
+/* Up to where the file may be read. */
+static inline int64_t fmq_segment_readable(const fmq_segment *segment) {
+    return segment->size < segment->unwritten_from ? segment->size : segment->unwritten_from;
+}
 
 /* No batch follows: close the time index with the largest timestamp. */
 int fmq_segment_seal(fmq_segment *segment);

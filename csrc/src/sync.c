@@ -34,6 +34,10 @@ int fmq_log_write_pending(fmq_log *log) {
         result = fmq_pending_write(log->env, log->pending.head);
     }
     if (result == FMQ_OK) {
+        for (const fmq_sync_job *job = log->jobs; job != NULL; job = job->next) {
+            fmq_pending_note_written(job->writes.head, &(fmq_pending_list){0});
+        }
+        fmq_pending_note_written(log->pending.head, &(fmq_pending_list){0});
         fmq_pending_free(log->env, &log->pending);
     }
     return fmq_log_failed(log, result);
@@ -118,6 +122,7 @@ static void take_writes_back(fmq_log *log, fmq_sync_job *job, int result) {
         fmq_pending_put_back(&log->pending, &writes);
         return;
     }
+    fmq_pending_note_written(writes.head, &log->pending);
     fmq_pending_free(log->env, &writes);
     log->failed = log->failed || result != FMQ_OK;
 }

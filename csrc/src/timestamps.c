@@ -24,7 +24,8 @@ static int walk(fmq_segment *segment, int64_t position, fmq_search *search) {
     fmq_scan scan;
     fmq_batch_header h;
     int result;
-    fmq_scan_init(&scan, segment->env, fd, position, segment->size, buf, sizeof buf);
+    fmq_scan_init(&scan, segment->env, fd, position, fmq_segment_readable(segment), buf,
+                  sizeof buf);
     while ((result = fmq_segment_peek(segment, &scan, &h)) == 1) {
         if (h.base_offset >= search->limit_offset) {
             break;

@@ -294,9 +294,10 @@ static inline void session_check_producers(fmq_log *log, const int64_t *last_off
     }
 }
 
-/* Every batch can be read. */
+/* Every batch that may be read can be: deferred ones when they are durable. */
 static inline void session_read_all(fmq_log *log) {
-    int64_t offset = fmq_log_start(log), end = fmq_log_end(log);
+    int64_t offset = fmq_log_start(log);
+    int64_t end = fmq_log_unwritten(log) > 0 ? fmq_log_synced(log) : fmq_log_end(log);
     while (offset < end && !check_current_failed) {
         fmq_slice slice;
         REQUIRE(fmq_log_read(log, offset, end, 1, true, &slice) == FMQ_OK);

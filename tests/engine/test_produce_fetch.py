@@ -399,3 +399,33 @@ def test_an_open_partition_may_be_removed_and_registered_again(harness: Harness)
         assert partition.is_open()
         harness.engine.remove_partition(partition)
         assert not partition.is_open()
+
+
+def test_readers_keep_up_with_writers_and_see_every_byte(harness: Harness) -> None:
+    """Consumers at the tail while batches of all sizes are appended, synced and fetched."""
+    harness.partition(max_message_bytes=1 << 20, segment_bytes=1 << 20)
+    rng = random.Random(9)
+    batches = [
+        batch(bytes(rng.choices(b"ab", k=rng.choice((1, 50, 5_000, 60_000))))) for _ in range(400)
+    ]
+    writer = harness.client()
+
+    def write() -> None:
+        for data in batches:
+            writer.send(9, produce((0, data)))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    readers = [harness.client() for _ in range(3)]
+    stored = b"".join(as_stored(data, i, 3) for i, data in enumerate(batches))
+    for reader in readers:
+        got = bytearray()
+        while len(got) < len(stored):
+            offset = len(base_offsets(bytes(got)))
+            part = only(reader.call(12, fetch((0, offset), max_wait_ms=5_000)))
+            assert part.error_code == 0
+            got += part.records
+        assert got == stored
+    for expected in range(len(batches)):
+        assert only(writer.receive(0, 9)[1]).base_offset == expected
+    thread.join()

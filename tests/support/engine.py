@@ -81,15 +81,22 @@ class Harness:
             self.engine.run_once(0)
 
     def partition(
-        self, index: int = 0, topic: str = "events", epoch: int = 3, **config: Any
+        self,
+        index: int = 0,
+        topic: str = "events",
+        epoch: int = 3,
+        *,
+        topic_id: bytes = TOPIC_ID,
+        dir_id: int = 0,
+        **config: Any,
     ) -> Partition:
         where = self.path / f"{topic}-{index}"
         where.mkdir(exist_ok=True)
         partition = self.engine.add_partition(
             topic,
             index,
-            topic_id=TOPIC_ID,
-            dir_id=0,
+            topic_id=topic_id,
+            dir_id=dir_id,
             path=str(where),
             config=PartitionConfig(**{"flush": FLUSH_ACK, **config}),
         )
