@@ -2,7 +2,8 @@
 
 R5: what was acknowledged under `fastmq.flush=ack` survives a power cut.
 R12: on a full disk produce is refused with a retriable error, reads go on, and room heals it.
-R13: a hanging disk makes nothing acknowledged that is not there, and is survived.
+R13: a hanging disk makes nothing acknowledged that is not there, is survived, and does not stop the
+    directories beside it.
 """
 
 import random
@@ -163,6 +164,30 @@ def test_a_hanging_disk_acknowledges_nothing_and_everything_goes_on_after_it(tmp
         broker.start()
         found = read_all(broker, TOPIC, PARTITIONS)
         assert all(rows for rows in found.values())
+
+
+@pytest.mark.timeout(120)
+def test_one_hanging_directory_does_not_stop_the_others(tmp_path):
+    """Produce to the directory that hangs, then to the one beside it, several times."""
+    good = tmp_path / "good"
+    good.mkdir()
+    with (
+        LoopFS(tmp_path, 128) as disk,
+        broker_on(tmp_path, f"{good},{disk.path / 'data'}") as broker,
+    ):
+        create_topic(broker, TOPIC, 6)
+        on_good = sorted(int(p.name.rpartition("-")[2]) for p in good.glob(f"{TOPIC}-*"))
+        hanging = sorted(set(range(6)) - set(on_good))
+        assert on_good, "no partition on the good disk"
+        assert hanging, "no partition on the other disk"
+        with disk.frozen():
+            stuck = produce_one(broker, hanging[0], wait_s=1.0)
+            for _ in range(5):
+                took = produce_one(broker, on_good[0], wait_s=10.0)
+                assert took is not None, "the good directory waits for the hanging one"
+            AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
+        assert stuck is None, "acknowledged on a disk that takes nothing"
+        assert produce_one(broker, hanging[0], wait_s=20.0) is not None
 
 
 def produce_one(broker: Broker, partition: int, wait_s: float) -> float | None:
