@@ -383,6 +383,22 @@ void fmq_conn_answer(fmq_conn *conn);
 /* Fill in the length prefix of the answer in `w`, to which `extra` bytes of files belong. */
 void fmq_answer_set_length(fmq_writer *w, uint64_t extra);
 
+/* Room for element `index` of a working array of the request being executed: the array, moved where
+ * it had to grow, with the element zeroed; NULL when memory is exhausted (the old one stays). */
+static inline void *fmq_work_room(const fmq_env *env, void *array, uint32_t *capacity,
+                                  uint32_t index, size_t size) {
+    if (index == *capacity) {
+        uint32_t grown = index ? 2 * index : 64;
+        array = fmq_realloc(env, array, grown * size);
+        if (array == NULL) {
+            return NULL;
+        }
+        *capacity = grown;
+    }
+    memset((uint8_t *)array + index * size, 0, size);
+    return array;
+}
+
 /* produce.c, fetch.c.  The verdict says what became of the frame. */
 typedef enum fmq_verdict {
     FMQ_FRAME_DONE,   /* executed; answered now or later */

@@ -47,19 +47,13 @@ typedef struct fetch_request {
 /* ---- reading the request --------------------------------------------------------------------*/
 
 static fmq_fetch_entry *add_entry(fmq_engine *engine, uint32_t index) {
-    if (index == engine->fetch_capacity) {
-        uint32_t capacity = index ? 2 * index : 64;
-        fmq_fetch_entry *entries =
-            fmq_realloc(engine->env, engine->fetch_entries, capacity * sizeof *entries);
-        if (entries == NULL) {
-            return NULL;
-        }
-        engine->fetch_entries = entries;
-        engine->fetch_capacity = capacity;
+    fmq_fetch_entry *entries = fmq_work_room(engine->env, engine->fetch_entries,
+                                             &engine->fetch_capacity, index, sizeof *entries);
+    if (entries == NULL) {
+        return NULL;
     }
-    fmq_fetch_entry *entry = &engine->fetch_entries[index];
-    memset(entry, 0, sizeof *entry);
-    return entry;
+    engine->fetch_entries = entries;
+    return &entries[index];
 }
 
 static void parse_partition(fmq_request *request, fmq_fetch_entry *entry) {

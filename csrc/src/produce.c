@@ -36,20 +36,14 @@ typedef struct produce_request {
 } produce_request;
 
 static fmq_produce_entry *add_entry(fmq_engine *engine, uint32_t index) {
-    if (index == engine->produce_capacity) {
-        uint32_t capacity = index ? 2 * index : 64;
-        fmq_produce_entry *entries =
-            fmq_realloc(engine->env, engine->produce_entries, capacity * sizeof *entries);
-        if (entries == NULL) {
-            return NULL;
-        }
-        engine->produce_entries = entries;
-        engine->produce_capacity = capacity;
+    fmq_produce_entry *entries = fmq_work_room(engine->env, engine->produce_entries,
+                                               &engine->produce_capacity, index, sizeof *entries);
+    if (entries == NULL) {
+        return NULL;
     }
-    fmq_produce_entry *entry = &engine->produce_entries[index];
-    memset(entry, 0, sizeof *entry);
-    entry->required = -1;
-    return entry;
+    engine->produce_entries = entries;
+    entries[index].required = -1;
+    return &entries[index];
 }
 
 /* One topic of the frame; false when memory ran out. */
