@@ -36,6 +36,13 @@ METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096
+# etcd's default for operations, and for comparisons, of one transaction.
+ETCD_OPS_MAX: Final = 128
+# Rows that one page of a read from etcd has: a page of partition states stays below a megabyte.
+ETCD_PAGE_ROWS: Final = 4_000
+# One message of a watch: etcd sends up to 1,000 revisions at once. Who gets a longer one reads
+# everything again instead.
+ETCD_WATCH_BYTES_MAX: Final = 64 << 20
 # Space held back for commits on a full disk: the deletion of thousands of topics fits.
 METASTORE_RESERVE_BYTES: Final = 1 << 20
 # Decoded partition states that are shared; a cluster has few different ones at a time.

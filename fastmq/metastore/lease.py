@@ -1,0 +1,94 @@
+"""A lease that is kept alive, and how long its holder may rely on it.
+
+Others see a lease end when the store says so; the holder must know earlier. It may rely on a lease
+until `ttl` after the moment at which the last successful renewal was *sent*: the store counts from
+later. Time is that of a clock that goes on while the machine sleeps.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from fastmq.metastore.interface import Metastore, MetastoreUnavailableError
+
+__all__ = ["LeaseKeeper"]
+
+logger = logging.getLogger(__name__)
+
+# Renewed so many times per lifetime, so that one answer may be lost, and one be slow.
+_RENEWALS: Final = 3
+
+
+class LeaseKeeper:
+    """Holds one lease.
+
+    Args:
+        store: open.
+        ttl_ms: how long the lease lives after its last renewal.
+        clock_ms: a clock that never goes back and goes on while the machine sleeps
+            (CLOCK_BOOTTIME).
+        may_renew: asked before each renewal; False lets the lease run out, because the holder
+            does not do its work.
+
+    Attributes:
+        id: of the lease; 0 while there is none.
+    """
+
+    def __init__(
+        self,
+        store: Metastore,
+        *,
+        ttl_ms: int,
+        clock_ms: Callable[[], int],
+        may_renew: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._ttl_ms = ttl_ms
+        self._clock_ms = clock_ms
+        self._may_renew = may_renew
+        self._valid_until_ms = 0
+        self.id = 0
+
+    def is_valid(self) -> bool:
+        """Return whether nobody can have seen the lease end yet."""
+        return self.id != 0 and self._clock_ms() < self._valid_until_ms
+
+    async def acquire(self) -> int:
+        """Take a new lease and return its id.
+
+        Raises:
+            MetastoreError: there is none to be had.
+        """
+        sent_ms = self._clock_ms()
+        self.id = await self._store.grant_lease(self._ttl_ms)
+        self._valid_until_ms = sent_ms + self._ttl_ms
+        return self.id
+
+    async def keep(self) -> None:
+        """Renew the lease in time, again and again; return when it has ended."""
+        while self.id:
+            await trio.sleep(self._ttl_ms / 1000 / _RENEWALS)
+            if not self._may_renew():
+                continue
+            sent_ms = self._clock_ms()
+            try:
+                lives = await self._store.keep_alive(self.id)
+            except MetastoreUnavailableError as exc:
+                logger.warning("cannot renew the lease at the metadata store: %s", exc)
+                continue
+            if not lives:
+                self.id = 0
+                return
+            self._valid_until_ms = max(self._valid_until_ms, sent_ms + self._ttl_ms)
+
+    async def release(self) -> None:
+        """End the lease now.
+
+        Raises:
+            MetastoreError: the store does not answer; the lease runs out by itself.
+        """
+        lease, self.id = self.id, 0
+        if lease:
+            await self._store.revoke_lease(lease)
