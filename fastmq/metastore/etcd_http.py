@@ -230,7 +230,7 @@ class EtcdHttp:
         except EtcdRefusedError as exc:
             if exc.code != _UNAUTHENTICATED or not self._options.user:
                 raise
-            self._token = ""
+            self.forget_login()
             raise MetastoreUnavailableError("the login at etcd has run out") from exc
 
     async def _begin(self, endpoint: str, path: str, body: Mapping[str, object]) -> httpx.Response:
@@ -254,6 +254,10 @@ class EtcdHttp:
         except (httpx.HTTPError, trio.TooSlowError) as exc:
             raise _InDoubtError(f"{endpoint}: {_told(exc)}") from exc
         return response
+
+    def forget_login(self) -> None:
+        """Log in again for the next stream: the token has run out."""
+        self._token = ""
 
     def leave(self, at: int) -> None:
         """Turn to the next member, unless somebody else has turned from this one already."""
@@ -285,5 +289,11 @@ def _failure(endpoint: str, status: int, content: bytes) -> Exception:
     return EtcdRefusedError(message, code)
 
 
-def _told(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
+def _told(exc: BaseException) -> str:
+    """Return what went wrong: httpx often says it only in the exceptions below its own."""
+    below: BaseException | None = exc
+    while below is not None:
+        if str(below):
+            return str(below)
+        below = below.__cause__ or below.__context__
+    return type(exc).__name__

@@ -153,13 +153,11 @@ class EtcdWatch:
     def _on_message(self, message: dict[str, Any]) -> None:
         result = message.get("result")
         if not isinstance(result, dict):
-            raise MetastoreUnavailableError(f"etcd ended the watch: {message.get('error')}")
+            raise self._ended(str(message.get("error")))
         if int(result.get("compact_revision", 0)):
             raise CompactedError(f"revision {self._next} is no longer known to etcd")
         if result.get("canceled"):
-            raise MetastoreUnavailableError(
-                f"etcd ended the watch: {result.get('cancel_reason', 'no reason given')}"
-            )
+            raise self._ended(str(result.get("cancel_reason", "no reason given")))
         # From here on it works again.
         self._failures = 0
         events = [self._decode(row) for row in result.get("events", ())]
@@ -169,6 +167,11 @@ class EtcdWatch:
         if not events and not result.get("created") and not self._ready:
             # A sign of progress: everything up to this revision has been sent.
             self._next = max(self._next, int(result["header"]["revision"]) + 1)
+
+    def _ended(self, problem: str) -> MetastoreUnavailableError:
+        if "auth token" in problem:
+            self._http.forget_login()
+        return MetastoreUnavailableError(f"etcd ended the watch: {problem}")
 
 
 def _by_revision(events: list[Event]) -> Iterator[list[Event]]:

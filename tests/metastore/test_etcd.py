@@ -70,12 +70,15 @@ async def test_what_was_committed_survives_the_death_of_members(three: EtcdClust
     """Counts up by guarded transactions, each doubt resolved by reading, across two deaths."""
     done = 0
     seen: list[int] = []
+    seen_all = trio.Event()
     async with opened(three.endpoints, timeout_ms=1_000) as store:
         first = (await store.read("")).revision
 
         async def follow() -> None:
             async for events in store.watch("count", first + 1):
                 seen.extend(int(event.value) for event in events)
+                if seen[-1] >= 100:
+                    seen_all.set()
 
         async def count_to(goal: int) -> None:
             nonlocal done
@@ -103,8 +106,7 @@ async def test_what_was_committed_survives_the_death_of_members(three: EtcdClust
                 three.signal(stopped, signal.SIGSTOP)
                 await count_to(100)
                 three.signal(stopped, signal.SIGCONT)
-                while not seen or seen[-1] < 100:
-                    await trio.sleep(0.02)
+                await seen_all.wait()
                 nursery.cancel_scope.cancel()
     assert seen == list(range(1, seen[-1] + 1))
 
@@ -116,16 +118,16 @@ async def test_a_watch_leaves_a_member_that_keeps_silent(
     monkeypatch.setattr(etcd_watch, "SILENCE_S", 0.5)
     follower = next(member for member in range(3) if member != three.leader())
     others = [url for member, url in enumerate(three.endpoints) if member != follower]
-    async with opened([three.endpoints[follower], *others], timeout_ms=500) as store:
-        async with opened(others) as writer:
-            revision = (await store.read("")).revision
-            watch = store.watch("", revision + 1)
-            await writer.txn([], [Put("a", b"1")])
-            with trio.fail_after(20):
-                assert (await anext(watch))[0].key == "a"
-                three.signal(follower, signal.SIGSTOP)
-                await writer.txn([], [Put("b", b"2")])
-                assert (await anext(watch))[0].key == "b"
+    endpoints = [three.endpoints[follower], *others]
+    async with opened(endpoints, timeout_ms=500) as store, opened(others) as writer:
+        revision = (await store.read("")).revision
+        watch = store.watch("", revision + 1)
+        await writer.txn([], [Put("a", b"1")])
+        with trio.fail_after(20):
+            assert (await anext(watch))[0].key == "a"
+            three.signal(follower, signal.SIGSTOP)
+            await writer.txn([], [Put("b", b"2")])
+            assert (await anext(watch))[0].key == "b"
 
 
 @needs_etcd
