@@ -4,11 +4,26 @@
 it is raised by the log and the coordinators and turned into response codes in one place
 (`fastmq.server.dispatch`). `ProtocolError` is the peer's fault and closes the connection;
 `ConfigError` is the operator's fault and stops the start.
+
+What clients raise besides: `ConnectionFailed`, `RequestTimedOut`, `BufferFull` and `ClientClosed`
+are `KafkaError`s too, with the code that fits best, so that `except KafkaError` catches whatever a
+broker or the way to it can do.
 """
 
 from enum import IntEnum
 
-__all__ = ["ConfigError", "ErrorCode", "FastmqError", "KafkaError", "ProtocolError"]
+__all__ = [
+    "BufferFull",
+    "ClientClosed",
+    "ConfigError",
+    "ConnectionFailed",
+    "ErrorCode",
+    "FastmqError",
+    "KafkaError",
+    "ProtocolError",
+    "RequestTimedOut",
+    "error_code",
+]
 
 
 class ErrorCode(IntEnum):
@@ -196,6 +211,14 @@ _RETRIABLE = frozenset(
 )
 
 
+def error_code(number: int) -> ErrorCode:
+    """Return the code with this number; UNKNOWN_SERVER_ERROR for one that is newer than we are."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.UNKNOWN_SERVER_ERROR
+
+
 class FastmqError(Exception):
     """Base of every error that fastmq raises on purpose."""
 
@@ -209,7 +232,7 @@ class KafkaError(FastmqError):
     """
 
     def __init__(self, code: ErrorCode | int, message: str = "") -> None:
-        self.code = ErrorCode(code)
+        self.code = error_code(code)
         self.message = message
         super().__init__(f"{self.code.name}: {message}" if message else self.code.name)
 
@@ -225,3 +248,46 @@ class ProtocolError(FastmqError):
 
 class ConfigError(FastmqError):
     """A setting is unknown or has a value that cannot work; the message says what to change."""
+
+
+class _ClientError(KafkaError):
+    """An error that the client found itself; `message` is the whole text."""
+
+    CODE = ErrorCode.UNKNOWN_SERVER_ERROR
+
+    def __init__(self, message: str) -> None:
+        super().__init__(self.CODE, message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConnectionFailed(_ClientError):  # noqa: N818 - reads as what happened
+    """A broker could not be reached, or the connection broke before the answer came.
+
+    What was asked for may have been done nevertheless.
+    """
+
+    CODE = ErrorCode.NETWORK_EXCEPTION
+
+
+class RequestTimedOut(_ClientError):  # noqa: N818
+    """No answer within the time that was allowed. What was asked for may have been done."""
+
+    CODE = ErrorCode.REQUEST_TIMED_OUT
+
+
+class BufferFull(_ClientError):  # noqa: N818
+    """The producer holds `buffer_memory` bytes of records that are not delivered yet.
+
+    Nothing was taken in. Wait for deliveries (`flush`, `await send()`), raise `buffer_memory`, or
+    slow down.
+    """
+
+    CODE = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+
+
+class ClientClosed(_ClientError):  # noqa: N818
+    """The client is closed, or belongs to the process before a fork."""
+
+    CODE = ErrorCode.OPERATION_NOT_ATTEMPTED

@@ -40,6 +40,7 @@ TESTING = "testing"
 FRONTS = {"__init__", "__main__", "aio", "_pytest_plugin", TESTING}
 
 PURE = {
+    "net",
     "auth",
     "replica",
     "coordinator",
@@ -52,6 +53,8 @@ PURE = {
     "ids",
     "limits",
 }
+# Of the client everything is pure but what moves bytes and what people call.
+CLIENT_OUTER = {"pumps", "fronts"}
 IMPURE_MODULES = {
     "asyncio",
     "anyio",
@@ -175,6 +178,21 @@ def test_a_package_imports_only_from_below():
 def test_pure_packages_are_pure():
     faults = [fault for top, path in modules() if top in PURE for fault in purity_faults(path)]
     assert not faults, "\n".join(faults)
+
+
+def test_the_client_is_pure_inside_its_outer_ring():
+    paths = [path for top, path in modules() if top == "client"]
+    inner = [path for path in paths if path.relative_to(ROOT).parts[1] not in CLIENT_OUTER]
+    assert inner, "where is the client?"
+    faults = [fault for path in inner for fault in purity_faults(path)]
+    assert not faults, "\n".join(faults)
+
+
+def test_only_the_async_pump_and_fronts_import_an_async_library():
+    for top, path in modules():
+        if top == "client" and not path.stem.startswith(("anyio", "aio_")):
+            names = {name.split(".")[0] for _, name in imports(parsed(path))}
+            assert not names & {"trio", "anyio", "asyncio"}, path
 
 
 def test_package_docstrings_say_what_the_package_is():

@@ -2,12 +2,14 @@
 """The encoder of Kafka's messages: one for all, driven by tables (`fastmq._native.schema`).
 
 It writes into a growing buffer that is copied once, into the result. Every write is preceded by a
-`reserve` in the same function.
+`reserve` in the same function. `encode_parts` leaves record batches where they are and returns the
+pieces around them, for a gathering write.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble
+from cpython.list cimport PyList_Append
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
@@ -57,11 +59,16 @@ cdef extern from "Python.h":
     const char *utf8_of "PyUnicode_AsUTF8AndSize"(object, Py_ssize_t *) except NULL
 
 
+cdef enum:
+    APART_MIN = 4096  # records below this are cheaper to copy than to keep apart
+
+
 cdef struct Writer:
     char *buffer
     Py_ssize_t size
     Py_ssize_t capacity
     bint flexible
+    PyObject *apart  # list of (position, records) that are left out, or NULL
 
 
 cdef int grow(Writer *w, Py_ssize_t more) except -1:
@@ -161,6 +168,20 @@ cdef int write_bytes(Writer *w, object value) except -1:
         PyBuffer_Release(&buffer)
 
 
+cdef int write_records(Writer *w, object value) except -1:
+    """Write the length, and the records themselves only when nobody sends them from their place."""
+    cdef Py_ssize_t size
+    if w.apart is NULL:
+        return write_bytes(w, value)
+    view = memoryview(value)
+    size = view.nbytes
+    if size < APART_MIN:
+        return write_bytes(w, value)
+    give_length(w, size, 4)
+    PyList_Append(<object>w.apart, (w.size, view))
+    return 0
+
+
 cdef int write_null(Writer *w, int kind, bint nullable) except -1:
     if not nullable:
         raise ValueError("None is not allowed here in this version")
@@ -193,8 +214,10 @@ cdef int write_scalar(Writer *w, int kind, object value) except -1:
         if type(value) is not bytes or PyBytes_GET_SIZE(value) != 16:
             raise ValueError("a uuid is 16 bytes")
         return give_raw(w, PyBytes_AS_STRING(value), 16)
-    if kind == K_BYTES or kind == K_RECORDS:
+    if kind == K_BYTES:
         return write_bytes(w, value)
+    if kind == K_RECORDS:
+        return write_records(w, value)
     if kind == K_UINT16:
         return give16(w, <uint16_t>integer(value, 0, UINT16_MAX))
     if kind == K_UINT32:
@@ -356,6 +379,34 @@ cdef int write_struct(Writer *w, Table table, object message) except -1:
     return write_tags(w, table, message)
 
 
+cdef list write_message(Table table, object message, bytes prefix, list apart):
+    """The bytes of a message, cut where the records in `apart` belong."""
+    cdef Writer w
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t position
+    cdef list parts = []
+    w.size = 0
+    w.capacity = 1024 + PyBytes_GET_SIZE(prefix)
+    w.flexible = table.flexible
+    w.apart = NULL if apart is None else <PyObject *>apart
+    w.buffer = <char *>PyMem_Malloc(w.capacity)
+    if w.buffer is NULL:
+        raise MemoryError
+    try:
+        give_raw(&w, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix))
+        write_struct(&w, table, message)
+        if apart is not None:
+            for position, records in apart:
+                parts.append(PyBytes_FromStringAndSize(w.buffer + start, position - start))
+                parts.append(records)
+                start = position
+        if start < w.size or not parts:
+            parts.append(PyBytes_FromStringAndSize(w.buffer + start, w.size - start))
+        return parts
+    finally:
+        PyMem_Free(w.buffer)
+
+
 def encode(Table table not None, message, bytes prefix not None=b""):
     """Encode one message.
 
@@ -371,16 +422,13 @@ def encode(Table table not None, message, bytes prefix not None=b""):
         ValueError, TypeError: a value does not fit its field, or is set in a field that this
             version lacks and that may not be dropped.
     """
-    cdef Writer w
-    w.size = 0
-    w.capacity = 1024 + PyBytes_GET_SIZE(prefix)
-    w.flexible = table.flexible
-    w.buffer = <char *>PyMem_Malloc(w.capacity)
-    if w.buffer is NULL:
-        raise MemoryError
-    try:
-        give_raw(&w, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix))
-        write_struct(&w, table, message)
-        return PyBytes_FromStringAndSize(w.buffer, w.size)
-    finally:
-        PyMem_Free(w.buffer)
+    return write_message(table, message, prefix, None)[0]
+
+
+def encode_parts(Table table not None, message, bytes prefix not None=b""):
+    """Encode one message as pieces to be sent one after the other.
+
+    Large `records` are not copied: their piece is a memoryview of what the message holds, which
+    must stay as it is until it is sent. Args and errors as `encode`.
+    """
+    return write_message(table, message, prefix, [])

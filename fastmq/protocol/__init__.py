@@ -42,6 +42,7 @@ from fastmq.protocol._frame import (
     decode_request_header,
     decode_response,
     encode_request,
+    encode_request_parts,
     encode_response,
 )
 from fastmq.protocol._message import Message, decode, encode
@@ -60,6 +61,7 @@ __all__ = [
     "decode_response",
     "encode",
     "encode_request",
+    "encode_request_parts",
     "encode_response",
     "request_class",
     "response_class",

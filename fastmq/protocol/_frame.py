@@ -22,6 +22,7 @@ __all__ = [
     "decode_request_header",
     "decode_response",
     "encode_request",
+    "encode_request_parts",
     "encode_response",
 ]
 
@@ -104,12 +105,30 @@ def encode_request(
     version: int, correlation_id: int, client_id: str | None, message: Message
 ) -> bytes:
     """Encode a request with its header; the API is the message's."""
+    header = _request_header(version, correlation_id, client_id, message)
+    return encoder.encode(table(type(message), version), message, header)
+
+
+def encode_request_parts(
+    version: int, correlation_id: int, client_id: str | None, message: Message
+) -> list[bytes | memoryview]:
+    """Encode a request as pieces for a gathering write, the length prefix first.
+
+    Large `records` are not copied: they must stay as they are until they are sent.
+    """
+    header = _request_header(version, correlation_id, client_id, message)
+    parts = encoder.encode_parts(table(type(message), version), message, header)
+    size = sum(map(len, parts))
+    return [size.to_bytes(4, "big") + bytes(parts[0]), *parts[1:]]
+
+
+def _request_header(
+    version: int, correlation_id: int, client_id: str | None, message: Message
+) -> bytes:
     name = b"" if client_id is None else client_id.encode()
     length = -1 if client_id is None else len(name)
     header = _REQUEST_HEADER.pack(message.API_KEY, version, correlation_id, length) + name
-    if version >= message.FLEXIBLE_FROM:
-        header += b"\0"
-    return encoder.encode(table(type(message), version), message, header)
+    return header + b"\0" if version >= message.FLEXIBLE_FROM else header
 
 
 def encode_response(api_key: int, version: int, correlation_id: int, message: Message) -> bytes:
