@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "engine_internal.h"
+#include "fastmq/replication.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -182,6 +183,15 @@ void fmq_conn_bury(fmq_engine *engine) {
         engine->graveyard = conn->next_dead;
         fmq_free(engine->env, conn);
     }
+}
+
+void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id) {
+    fmq_lock_take(&engine->lock);
+    fmq_conn *conn = fmq_conn_find(engine, conn_id);
+    if (conn != NULL) {
+        conn->is_peer = true;
+    }
+    fmq_lock_give(&engine->lock);
 }
 
 void fmq_engine_close_connection(fmq_engine *engine, uint64_t conn_id) {

@@ -87,6 +87,7 @@ int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,
     fmq_list_init(&engine->runnable);
     fmq_list_init(&engine->dirty);
     fmq_list_init(&engine->unsynced);
+    fmq_list_init(&engine->replicated);
     fmq_list_init(&engine->disk_waiters);
     fmq_writer_init(&engine->response, env);
     engine->now_ns = env->mono_ns(env->ctx);
@@ -500,6 +501,7 @@ void fmq_partition_unregister(fmq_partition *partition) {
         return;
     }
     partition->role = FMQ_ROLE_OFFLINE;
+    fmq_fetcher_detach(partition);
     topic->partitions[partition->index] = NULL;
     partition->topic = NULL;
     engine->counters.partitions--;

@@ -6,6 +6,7 @@
  *   conn.c       connections: answers in order, output
  *   produce.c    the Produce request
  *   fetch.c      the Fetch request
+ *   replicas.c   leading a partition that others follow   follower.c  following
  *   cold.c       reading what is not in the page cache
  *   reactor.c    epoll, receiving, cutting frames, deadlines
  *
@@ -68,12 +69,17 @@ static inline void fmq_lock_pause(fmq_lock *lock) {
 
 /* One partition of a Produce that waits for its high watermark, or an append of Python. */
 typedef struct fmq_produce_wait {
-    struct fmq_produce_wait *next; /* in the partition, ordered by `required` */
+    struct fmq_produce_wait *next; /* in its queue, ordered by `required` */
     fmq_slot *slot;                /* NULL: an append of Python, answered by an event */
-    int64_t required;              /* answered when high watermark >= required */
+    int64_t required;              /* answered when the queue's level >= required */
     fmq_event *event;              /* of an append of Python, allocated beforehand */
     size_t error_position; /* of the partition's error code in the slot's answer; 0: answered */
 } fmq_produce_wait;
+
+typedef struct fmq_wait_queue {
+    fmq_produce_wait *head;
+    fmq_produce_wait *tail;
+} fmq_wait_queue;
 
 /* One partition that a waiting Fetch listens to. */
 typedef struct fmq_fetch_wait {
@@ -141,6 +147,7 @@ struct fmq_conn {
     bool fetch_warm;   /* the bytes of the Fetch were read a moment ago: do not ask again */
     bool fetch_due;    /* the waiting Fetch is answered with what there is */
     bool send_blocked; /* the socket takes nothing until EPOLLOUT */
+    bool is_peer;      /* another broker: may fetch as a replica */
 
     uint8_t *in; /* input not executed yet: [in_start, in_end) */
     size_t in_start;
@@ -172,7 +179,7 @@ struct fmq_conn {
 
 /* ---- partitions -----------------------------------------------------------------------------*/
 
-typedef enum fmq_role { FMQ_ROLE_OFFLINE = 0, FMQ_ROLE_LEADER = 1 } fmq_role;
+typedef enum fmq_role { FMQ_ROLE_OFFLINE = 0, FMQ_ROLE_LEADER = 1, FMQ_ROLE_FOLLOWER = 2 } fmq_role;
 typedef enum fmq_sync_state { FMQ_SYNC_IDLE = 0, FMQ_SYNC_QUEUED, FMQ_SYNC_RUNNING } fmq_sync_state;
 
 struct fmq_partition {
@@ -187,10 +194,10 @@ struct fmq_partition {
     int64_t stable_bytes; /* the same, at the high watermark */
     int64_t log_start;    /* as given at registration */
     int64_t recovery_point;
-    int64_t dirty_since_ns;      /* unsynced bytes nobody waits for; 0: none */
-    struct fmq_corrupt *corrupt; /* damaged batches that were found */
-    fmq_produce_wait *waits_head;
-    fmq_produce_wait *waits_tail;
+    int64_t dirty_since_ns;        /* unsynced bytes nobody waits for; 0: none */
+    struct fmq_corrupt *corrupt;   /* damaged batches that were found */
+    struct fmq_replicas *replicas; /* NULL: nobody else has it */
+    fmq_wait_queue waits;          /* for the high watermark */
     fmq_list fetch_waits;
     fmq_list sync_link; /* in dir->queue, then in dir->running */
     int64_t sync_began_ns;
@@ -286,7 +293,9 @@ struct fmq_engine {
     uint32_t topic_count;
     fmq_dir *dirs;
     fmq_list disk_waiters;
-    fmq_list unsynced; /* partitions with bytes nobody waits for, oldest first */
+    fmq_list unsynced;   /* partitions with bytes nobody waits for, oldest first */
+    fmq_list replicated; /* fmq_replicas of the partitions led here */
+    bool hints_told;     /* Python knows that fmq_engine_isr_hints has something */
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;
 
@@ -323,8 +332,25 @@ fmq_partition *fmq_topic_partition(const fmq_topic *topic, int32_t index);
 int fmq_partition_open(fmq_partition *partition);
 int fmq_partition_do_append(fmq_partition *partition, fmq_append *append);
 int fmq_partition_writable(const fmq_partition *partition); /* FMQ_OK or why not */
-void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait);
-void fmq_partition_advance(fmq_partition *partition, int64_t synced_bytes);
+/* What this broker has for good: the synced offset where fsync is promised, or the log end. */
+int64_t fmq_partition_local_end(const fmq_partition *partition);
+/* Up to where a produce waits: the high watermark, or for acks=1 only our own end. */
+int64_t fmq_partition_ack_level(const fmq_partition *partition, int16_t acks);
+void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait, int16_t acks);
+/* `end_bytes` of what is stable now; counts only without replicas, which know it themselves. */
+void fmq_partition_advance(fmq_partition *partition, int64_t stable_bytes);
+/* After an append by fmq_log_append: count it, have it synced, wake who may read it. */
+void fmq_partition_note_append(fmq_partition *partition, const fmq_append *append);
+/* A failure of the disk takes the directory offline; returns `rc`. */
+int fmq_partition_note_failure(fmq_partition *partition, int rc);
+/* Waiters are answered; `leader_epoch` is not older. */
+void fmq_partition_change_role(fmq_partition *partition, fmq_role role, int32_t leader_epoch);
+/* Followers: cut everything from `offset` on; drop everything and begin anew at `offset`. */
+int fmq_partition_cut(fmq_partition *partition, int64_t offset);
+int fmq_partition_restart(fmq_partition *partition, int64_t offset);
+/* The epoch's end as OffsetForLeaderEpoch defines it; the log is open. */
+void fmq_partition_find_epoch_end(const fmq_partition *partition, int32_t epoch, int32_t *out_epoch,
+                                  int64_t *out_offset);
 void fmq_partition_fail_waits(fmq_partition *partition, int code);
 void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes);
 int16_t fmq_error_code(int rc); /* return code -> error code on the wire */
@@ -341,6 +367,9 @@ void fmq_sync_collect(fmq_engine *engine);         /* finished jobs: advance, an
 void fmq_sync_due(fmq_engine *engine);             /* queue what has been dirty for long */
 void fmq_sync_wait_idle(fmq_partition *partition); /* no job of it runs when this returns */
 void fmq_sync_stop(fmq_engine *engine);
+
+/* follower.c */
+void fmq_fetcher_detach(fmq_partition *partition); /* from the fetcher that fetches for it */
 
 /* cold.c */
 typedef struct fmq_corrupt {

@@ -9,7 +9,7 @@
  * become readable, a partition changes its role, or max_wait is over.  The last stable offset is
  * the high watermark: no batch is transactional (produce.c refuses them).
  */
-#include "engine_internal.h"
+#include "replicas.h"
 
 #define FETCH_FLEXIBLE 12
 #define FETCH_TOPIC_IDS 13
@@ -25,14 +25,18 @@ typedef struct fmq_fetch_entry {
     fmq_partition *partition;
     int64_t offset;
     int32_t leader_epoch; /* as the client knows it, -1: no check */
+    int32_t last_epoch;   /* followers: of the last batch they have, -1: none */
     uint32_t max_bytes;
     int error;
+    int32_t diverging_epoch; /* followers: their log leaves ours at the end of this epoch, */
+    int64_t diverging_end;   /* here; -1: it does not */
     fmq_slice slice;
     size_t cut; /* position in the answer where the file range belongs; 0: none */
 } fmq_fetch_entry;
 
 typedef struct fetch_request {
-    int32_t replica_id;
+    int32_t replica_id; /* -1: a client */
+    int64_t broker_epoch;
     int32_t max_wait_ms;
     int32_t min_bytes;
     int32_t max_bytes;
@@ -62,9 +66,7 @@ static void parse_partition(fmq_request *request, fmq_fetch_entry *entry) {
     entry->index = fmq_read_i32(r);
     entry->leader_epoch = version >= 9 ? fmq_read_i32(r) : -1;
     entry->offset = fmq_read_i64(r);
-    if (version >= 12) {
-        (void)fmq_read_i32(r); /* last_fetched_epoch: followers */
-    }
+    entry->last_epoch = version >= 12 ? fmq_read_i32(r) : -1;
     if (version >= 5) {
         (void)fmq_read_i64(r); /* log_start_offset: followers */
     }
@@ -128,6 +130,7 @@ static void parse_tags(fmq_request *request, fetch_request *out) {
         const uint8_t *data = fmq_read_raw(r, size);
         if (tag == FETCH_TAG_REPLICA_STATE && data != NULL && size >= 4) {
             out->replica_id = (int32_t)fmq_load_be32(data);
+            out->broker_epoch = size >= 12 ? (int64_t)fmq_load_be64(data + 4) : -1;
         }
     }
 }
@@ -137,6 +140,7 @@ static bool parse(fmq_engine *engine, fmq_request *request, fetch_request *out) 
     bool flexible = request->flexible;
     int16_t version = request->api_version;
     memset(out, 0, sizeof *out);
+    out->broker_epoch = -1;
     out->replica_id = version <= 14 ? fmq_read_i32(r) : -1;
     out->max_wait_ms = fmq_read_i32(r);
     out->min_bytes = fmq_read_i32(r);
@@ -174,13 +178,21 @@ static bool parse(fmq_engine *engine, fmq_request *request, fetch_request *out) 
 
 /* ---- looking the data up --------------------------------------------------------------------*/
 
-static int check_leader(const fmq_request *request, const fmq_fetch_entry *entry) {
+/* Clients that know of racks may read from followers, too. */
+static bool may_read(const fmq_request *request, const fetch_request *fetch,
+                     const fmq_partition *partition) {
+    return fetch->replica_id < 0 && request->api_version >= 11 &&
+           partition->role == FMQ_ROLE_FOLLOWER && partition->dir->error == 0;
+}
+
+static int check_leader(const fmq_request *request, const fetch_request *fetch,
+                        const fmq_fetch_entry *entry) {
     const fmq_partition *partition = entry->partition;
     if (partition == NULL) {
         return request->api_version >= FETCH_TOPIC_IDS ? FMQ_ERR_UNKNOWN_TOPIC_ID
                                                        : FMQ_ERR_UNKNOWN_TOPIC_OR_PARTITION;
     }
-    int rc = fmq_partition_writable(partition);
+    int rc = may_read(request, fetch, partition) ? FMQ_OK : fmq_partition_writable(partition);
     if (rc != FMQ_OK || entry->leader_epoch < 0 || entry->leader_epoch == partition->leader_epoch) {
         return rc;
     }
@@ -188,10 +200,29 @@ static int check_leader(const fmq_request *request, const fmq_fetch_entry *entry
                                                          : FMQ_ERR_UNKNOWN_LEADER_EPOCH;
 }
 
+/* A follower tells by its fetch what it has.  `*limit` becomes what it may read. */
+static int note_follower(const fetch_request *fetch, fmq_fetch_entry *entry, int64_t *limit) {
+    fmq_partition *partition = entry->partition;
+    *limit = fmq_replicas_readable_end(partition);
+    if (entry->last_epoch >= 0) {
+        int32_t epoch;
+        int64_t end;
+        fmq_partition_find_epoch_end(partition, entry->last_epoch, &epoch, &end);
+        if (end >= 0 && (epoch < entry->last_epoch || end < entry->offset)) {
+            entry->diverging_epoch = epoch;
+            entry->diverging_end = end;
+            *limit = 0;
+            return FMQ_OK;
+        }
+    }
+    return fmq_replicas_fetched(partition, fetch->replica_id, fetch->broker_epoch, entry->offset);
+}
+
 /* Find the slice of one partition; `room` is what the answer may still take. */
-static int look_up(const fmq_request *request, fmq_fetch_entry *entry, uint64_t room,
-                   bool min_one) {
-    int rc = check_leader(request, entry);
+static int look_up(const fmq_request *request, const fetch_request *fetch, fmq_fetch_entry *entry,
+                   uint64_t room, bool min_one) {
+    entry->diverging_end = -1;
+    int rc = check_leader(request, fetch, entry);
     if (rc == FMQ_OK) {
         rc = fmq_partition_open(entry->partition);
     }
@@ -200,6 +231,12 @@ static int look_up(const fmq_request *request, fmq_fetch_entry *entry, uint64_t 
     }
     const fmq_partition *partition = entry->partition;
     int64_t limit = partition->high_watermark;
+    if (fetch->replica_id >= 0) {
+        rc = note_follower(fetch, entry, &limit);
+    }
+    if (rc != FMQ_OK || entry->diverging_end >= 0) {
+        return rc;
+    }
     rc = fmq_corrupt_check(partition, entry->offset, &limit);
     if (rc != FMQ_OK) {
         return rc;
@@ -230,7 +267,8 @@ static int64_t look_up_all(fmq_engine *engine, const fmq_request *request,
             continue;
         }
         uint64_t room = total < limit ? limit - total : 0;
-        entry->error = look_up(request, entry, room, total == 0);
+        entry->error = look_up(request, fetch, entry, room, total == 0);
+        failed = failed || entry->diverging_end >= 0;
         if (entry->error != FMQ_OK) {
             failed = true;
             engine->counters.fetch_errors++;
@@ -271,6 +309,16 @@ static bool copy_slice(fmq_engine *engine, fmq_fetch_entry *entry, size_t *copie
     return true;
 }
 
+/* Tags of a partition: the one that tells a follower to cut.  Only versions with tags ask. */
+static void write_diverging_epoch(fmq_writer *w, const fmq_fetch_entry *entry) {
+    fmq_write_uvarint(w, 1);         /* one tag, */
+    fmq_write_uvarint(w, 0);         /* of this number, */
+    fmq_write_uvarint(w, 4 + 8 + 1); /* and size */
+    fmq_write_i32(w, entry->diverging_epoch);
+    fmq_write_i64(w, entry->diverging_end);
+    fmq_write_no_tags(w, true);
+}
+
 static void write_partition(fmq_engine *engine, const fmq_request *request,
                             const fetch_request *fetch, fmq_fetch_entry *entry, size_t *copied) {
     fmq_writer *w = &engine->response;
@@ -279,10 +327,12 @@ static void write_partition(fmq_engine *engine, const fmq_request *request,
     bool ok = entry->error == FMQ_OK;
     fmq_write_i32(w, entry->index);
     fmq_write_i16(w, fmq_error_code(entry->error));
-    fmq_write_i64(w, ok ? partition->high_watermark : -1);
-    fmq_write_i64(w, ok ? partition->high_watermark : -1); /* last stable offset */
+    /* A follower whose offset is not in our log cuts or begins anew by these. */
+    bool tells = ok || (fetch->replica_id >= 0 && partition != NULL && partition->log != NULL);
+    fmq_write_i64(w, tells ? partition->high_watermark : -1);
+    fmq_write_i64(w, tells ? partition->high_watermark : -1); /* last stable offset */
     if (version >= 5) {
-        fmq_write_i64(w, ok ? fmq_log_start(partition->log) : -1);
+        fmq_write_i64(w, tells ? fmq_log_start(partition->log) : -1);
     }
     /* Aborted transactions: none; null for read_uncommitted. */
     fmq_write_length(w, request->flexible, true, ok && fetch->isolation == 1 ? 0 : -1);
@@ -293,7 +343,11 @@ static void write_partition(fmq_engine *engine, const fmq_request *request,
     if (entry->slice.size > 0 && !copy_slice(engine, entry, copied)) {
         entry->cut = w->size;
     }
-    fmq_write_no_tags(w, request->flexible);
+    if (entry->diverging_end >= 0) {
+        write_diverging_epoch(w, entry);
+    } else {
+        fmq_write_no_tags(w, request->flexible);
+    }
 }
 
 static void write_head(fmq_writer *w, const fmq_request *request, int error, uint32_t topic_count) {
@@ -477,7 +531,10 @@ static bool start_waiting(fmq_conn *conn, const fetch_request *fetch, int64_t ha
         fmq_fetch_entry *entry = &engine->fetch_entries[i];
         if (entry->partition != NULL) {
             waits[count].conn = conn;
-            fmq_list_push(&entry->partition->fetch_waits, &waits[count++].link);
+            bool follows = fetch->replica_id >= 0 && entry->partition->replicas != NULL;
+            fmq_list *list =
+                follows ? &entry->partition->replicas->fetch_waits : &entry->partition->fetch_waits;
+            fmq_list_push(list, &waits[count++].link);
         }
         give_back(entry);
     }
@@ -525,10 +582,10 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
     if (!parse(engine, request, &fetch) || !fmq_reader_ok(&request->body)) {
         return FMQ_FRAME_BAD;
     }
-    if (fetch.replica_id >= 0) {
+    if (fetch.replica_id >= 0 && !conn->is_peer) {
         return FMQ_FRAME_BAD; /* nobody but another broker may pose as a replica */
     }
-    if (fetch.slow) {
+    if (fetch.slow && fetch.replica_id < 0) {
         return FMQ_FRAME_PYTHON;
     }
     if (fetch.session_epoch > 0) { /* continues a session, and there are none */

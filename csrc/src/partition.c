@@ -1,10 +1,11 @@
 /* partition.c - one partition: appends, the high watermark, who waits for it; calls for Python.
  *
  * The high watermark is the synced offset where fsync is promised (FMQ_FLUSH_ACK) and the log end
- * otherwise; it never moves back while the log is open.  Everything that changes a partition runs
- * under the engine's lock, so an append, its offsets and its waiters are one step.
+ * otherwise, and with several replicas what replicas.c makes of it; it never moves back while the
+ * log is open, except where a follower cuts what its leader does not have.  Everything that changes
+ * a partition runs under the engine's lock, so an append, its offsets and its waiters are one step.
  */
-#include "engine_internal.h"
+#include "replicas.h"
 
 int16_t fmq_error_code(int rc) {
     if (rc >= 0) {
@@ -28,7 +29,7 @@ static bool is_disk_failure(int rc) {
     }
 }
 
-static int note_failure(fmq_partition *partition, int rc) {
+int fmq_partition_note_failure(fmq_partition *partition, int rc) {
     if (is_disk_failure(rc)) {
         fmq_dir_offline(partition->dir, -rc);
     }
@@ -64,6 +65,7 @@ void fmq_partition_unref(fmq_partition *partition) {
     if (atomic_fetch_sub_explicit(&partition->refs, 1, memory_order_acq_rel) == 1) {
         const fmq_env *env = partition->engine->env;
         assert(partition->log == NULL);
+        fmq_replicas_free(partition);
         fmq_corrupt_forget(partition);
         fmq_partition_config_unref(env, partition->config);
         fmq_free(env, partition->path);
@@ -79,7 +81,7 @@ void fmq_partition_set_config(fmq_partition *partition, fmq_partition_config *co
     partition->config = config;
     if (partition->log != NULL) {
         /* The log end may be shown from now on: it has to be in the file. */
-        (void)note_failure(partition, fmq_log_write_pending(partition->log));
+        (void)fmq_partition_note_failure(partition, fmq_log_write_pending(partition->log));
         fmq_sync_recount(partition);
         fmq_log_set_config(partition->log, &config->log);
         fmq_partition_advance(partition, partition->end_bytes);
@@ -101,6 +103,32 @@ static fmq_log_open_options open_options(const fmq_partition *partition) {
     };
 }
 
+/* Of a log that was just opened: with other replicas only what is known to be committed. */
+static void begin_watermark(fmq_partition *partition) {
+    fmq_replicas *replicas = partition->replicas;
+    partition->high_watermark = fmq_partition_local_end(partition);
+    if (replicas == NULL) {
+        return;
+    }
+    int64_t start = fmq_log_start(partition->log);
+    int64_t known = replicas->known_watermark > start ? replicas->known_watermark : start;
+    if (known < partition->high_watermark) {
+        partition->high_watermark = known;
+    }
+    if (replicas->epoch_start < 0) {
+        replicas->epoch_start = fmq_log_end(partition->log);
+    }
+    fmq_partition_advance(partition, 0);
+}
+
+void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermark) {
+    fmq_lock_take(&partition->engine->lock);
+    if (fmq_replicas_make(partition)) { /* without memory it begins at the log start */
+        partition->replicas->known_watermark = high_watermark;
+    }
+    fmq_lock_give(&partition->engine->lock);
+}
+
 int fmq_partition_open(fmq_partition *partition) {
     if (partition->log != NULL) {
         return FMQ_OK;
@@ -117,12 +145,11 @@ int fmq_partition_open(fmq_partition *partition) {
     int rc = fmq_log_open(engine->env, engine->files, &options, &partition->log, &recovery);
     if (rc != FMQ_OK) {
         partition->log = NULL;
-        return note_failure(partition, rc);
+        return fmq_partition_note_failure(partition, rc);
     }
     partition->clean = true; /* from now on the log itself knows what is on disk */
-    bool ack = partition->config->flush == FMQ_FLUSH_ACK;
-    partition->high_watermark = ack ? fmq_log_synced(partition->log) : fmq_log_end(partition->log);
-    if (ack && fmq_log_needs_sync(partition->log)) {
+    begin_watermark(partition);
+    if (partition->config->flush == FMQ_FLUSH_ACK && fmq_log_needs_sync(partition->log)) {
         fmq_sync_request(partition);
     }
     return FMQ_OK;
@@ -153,6 +180,8 @@ int fmq_partition_recover(fmq_partition *partition, int64_t log_start, int64_t r
     return rc;
 }
 
+static void wake_fetches(fmq_list *waits, int64_t bytes);
+
 /* ---- appending ------------------------------------------------------------------------------*/
 
 int fmq_partition_writable(const fmq_partition *partition) {
@@ -165,6 +194,28 @@ int fmq_partition_writable(const fmq_partition *partition) {
 /* Where the answer waits for a sync, the thread that syncs writes, too. */
 static bool may_defer(const fmq_partition *partition) {
     return partition->config->flush == FMQ_FLUSH_ACK && partition->engine->options.sync_threads > 0;
+}
+
+void fmq_partition_note_append(fmq_partition *partition, const fmq_append *append) {
+    partition->end_bytes += (int64_t)append->size;
+    if (partition->replicas != NULL) {
+        fmq_replicas_mark(partition);
+    }
+    switch (partition->config->flush) {
+    case FMQ_FLUSH_ACK:
+        fmq_sync_request(partition);
+        break;
+    case FMQ_FLUSH_NEVER:
+        fmq_partition_advance(partition, partition->end_bytes);
+        break;
+    default:
+        fmq_sync_note_dirty(partition);
+        fmq_partition_advance(partition, partition->end_bytes);
+        break;
+    }
+    if (partition->replicas != NULL && !append->deferred) {
+        wake_fetches(&partition->replicas->fetch_waits, (int64_t)append->size);
+    }
 }
 
 int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
@@ -184,7 +235,7 @@ int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
     append->deferred = may_defer(partition);
     rc = fmq_log_append(partition->log, append);
     if (rc != FMQ_OK) {
-        return note_failure(partition, rc);
+        return fmq_partition_note_failure(partition, rc);
     }
     if (append->deferred) {
         fmq_sync_recount(partition);
@@ -193,22 +244,10 @@ int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
         counters->produce_duplicates++;
         return FMQ_OK;
     }
-    partition->end_bytes += (int64_t)append->size;
     counters->batches_in++;
     counters->records_in += (uint64_t)(append->last_offset - append->base_offset + 1);
     counters->record_bytes_in += append->size;
-    switch (partition->config->flush) {
-    case FMQ_FLUSH_ACK:
-        fmq_sync_request(partition);
-        break;
-    case FMQ_FLUSH_NEVER:
-        fmq_partition_advance(partition, partition->end_bytes);
-        break;
-    default:
-        fmq_sync_note_dirty(partition);
-        fmq_partition_advance(partition, partition->end_bytes);
-        break;
-    }
+    fmq_partition_note_append(partition, append);
     return FMQ_OK;
 }
 
@@ -231,7 +270,7 @@ int fmq_partition_append(fmq_partition *partition, fmq_append *append, uint64_t 
     int rc = fmq_partition_do_append(partition, append);
     if (rc == FMQ_OK && wait != NULL) {
         wait->required = append->last_offset + 1;
-        fmq_partition_add_wait(partition, wait);
+        fmq_partition_add_wait(partition, wait, -1);
     }
     fmq_engine_wake(engine); /* fetches may have been fired */
     fmq_lock_give(&engine->lock);
@@ -256,18 +295,30 @@ static void finish_wait(fmq_partition *partition, fmq_produce_wait *wait, int co
     fmq_free(engine->env, wait);
 }
 
-void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait) {
-    partition->engine->counters.pending_acks++;
+int64_t fmq_partition_local_end(const fmq_partition *partition) {
+    bool ack = partition->config->flush == FMQ_FLUSH_ACK;
+    return ack ? fmq_log_synced(partition->log) : fmq_log_end(partition->log);
+}
+
+/* With one replica our own end is the high watermark, which never moves back. */
+static bool waits_alone(const fmq_partition *partition, int16_t acks) {
+    return partition->replicas != NULL && acks == 1;
+}
+
+int64_t fmq_partition_ack_level(const fmq_partition *partition, int16_t acks) {
+    return waits_alone(partition, acks) ? fmq_partition_local_end(partition)
+                                        : partition->high_watermark;
+}
+
+static void queue_wait(fmq_wait_queue *queue, fmq_produce_wait *wait) {
     wait->next = NULL;
-    if (wait->required <= partition->high_watermark) {
-        finish_wait(partition, wait, FMQ_OK);
-    } else if (partition->waits_tail == NULL) {
-        partition->waits_head = partition->waits_tail = wait;
-    } else if (partition->waits_tail->required <= wait->required) {
-        partition->waits_tail->next = wait;
-        partition->waits_tail = wait;
+    if (queue->tail == NULL) {
+        queue->head = queue->tail = wait;
+    } else if (queue->tail->required <= wait->required) {
+        queue->tail->next = wait;
+        queue->tail = wait;
     } else { /* a duplicate waits for an original further back */
-        fmq_produce_wait **at = &partition->waits_head;
+        fmq_produce_wait **at = &queue->head;
         while ((*at)->required <= wait->required) {
             at = &(*at)->next;
         }
@@ -276,34 +327,49 @@ void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait) {
     }
 }
 
-static fmq_produce_wait *pop_wait(fmq_partition *partition) {
-    fmq_produce_wait *wait = partition->waits_head;
-    partition->waits_head = wait->next;
-    if (partition->waits_head == NULL) {
-        partition->waits_tail = NULL;
+void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait, int16_t acks) {
+    partition->engine->counters.pending_acks++;
+    if (wait->required <= fmq_partition_ack_level(partition, acks)) {
+        finish_wait(partition, wait, FMQ_OK);
+    } else if (waits_alone(partition, acks)) {
+        queue_wait(&partition->replicas->sync_waits, wait);
+    } else {
+        queue_wait(&partition->waits, wait);
     }
-    return wait;
+}
+
+/* Answer those who wait for at most `level`. */
+static void finish_waits(fmq_partition *partition, fmq_wait_queue *queue, int64_t level, int code) {
+    while (queue->head != NULL && queue->head->required <= level) {
+        fmq_produce_wait *wait = queue->head;
+        queue->head = wait->next;
+        if (queue->head == NULL) {
+            queue->tail = NULL;
+        }
+        finish_wait(partition, wait, code);
+    }
 }
 
 void fmq_partition_fail_waits(fmq_partition *partition, int code) {
-    while (partition->waits_head != NULL) {
-        finish_wait(partition, pop_wait(partition), code);
+    finish_waits(partition, &partition->waits, INT64_MAX, code);
+    if (partition->replicas != NULL) {
+        finish_waits(partition, &partition->replicas->sync_waits, INT64_MAX, code);
     }
 }
 
-void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes) {
-    if (fmq_list_empty(&partition->fetch_waits)) {
+static void wake_fetches(fmq_list *waits, int64_t bytes) {
+    if (fmq_list_empty(waits)) {
         return;
     }
     /* Firing unlinks every wait of a connection, so the walk goes over a list of its own. */
-    fmq_list pending = partition->fetch_waits;
+    fmq_list pending = *waits;
     pending.next->prev = &pending;
     pending.prev->next = &pending;
-    fmq_list_init(&partition->fetch_waits);
+    fmq_list_init(waits);
     while (!fmq_list_empty(&pending)) {
         fmq_list *link = pending.next;
         fmq_list_remove(link);
-        fmq_list_push(&partition->fetch_waits, link);
+        fmq_list_push(waits, link);
         fmq_conn *conn = FMQ_ENTRY(link, fmq_fetch_wait, link)->conn;
         if (conn->fetch_missing <= bytes) {
             fmq_fetch_fire(conn);
@@ -313,43 +379,85 @@ void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes) {
     }
 }
 
-void fmq_partition_advance(fmq_partition *partition, int64_t bytes) {
-    const fmq_log *log = partition->log;
-    bool ack = partition->config->flush == FMQ_FLUSH_ACK;
-    int64_t stable = ack ? fmq_log_synced(log) : fmq_log_end(log);
+void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes) {
+    wake_fetches(&partition->fetch_waits, bytes);
+    if (partition->replicas != NULL && bytes == INT64_MAX) {
+        wake_fetches(&partition->replicas->fetch_waits, bytes);
+    }
+}
+
+/* Our own end has moved: who waits for that alone. */
+static void advance_local(fmq_partition *partition, int64_t local_end) {
+    fmq_replicas *replicas = partition->replicas;
+    finish_waits(partition, &replicas->sync_waits, local_end, FMQ_OK);
+    if (partition->config->flush == FMQ_FLUSH_ACK) {
+        wake_fetches(&replicas->fetch_waits, INT64_MAX); /* deferred appends are in the file now */
+    }
+    if (replicas->fetcher != NULL) {
+        fmq_fetcher_synced(replicas->fetcher);
+    }
+}
+
+void fmq_partition_advance(fmq_partition *partition, int64_t stable_bytes) {
+    int64_t stable = fmq_partition_local_end(partition);
+    if (partition->replicas != NULL) {
+        advance_local(partition, stable);
+        stable = fmq_replicas_watermark(partition, stable);
+        stable_bytes = fmq_replicas_bytes_at(partition, stable);
+    }
     if (stable <= partition->high_watermark) {
         return;
     }
     partition->high_watermark = stable;
-    int64_t gained = bytes - partition->stable_bytes;
-    partition->stable_bytes = bytes;
-    while (partition->waits_head != NULL && partition->waits_head->required <= stable) {
-        finish_wait(partition, pop_wait(partition), FMQ_OK);
-    }
+    int64_t gained = stable_bytes - partition->stable_bytes;
+    partition->stable_bytes = stable_bytes;
+    finish_waits(partition, &partition->waits, stable, FMQ_OK);
     fmq_partition_wake_fetches(partition, gained);
 }
 
 /* ---- role -----------------------------------------------------------------------------------*/
 
-void fmq_partition_lead(fmq_partition *partition, int32_t leader_epoch) {
-    fmq_engine *engine = partition->engine;
-    fmq_lock_take(&engine->lock);
+void fmq_partition_change_role(fmq_partition *partition, fmq_role role, int32_t leader_epoch) {
     assert(leader_epoch >= partition->leader_epoch);
-    if (leader_epoch != partition->leader_epoch) {
-        fmq_partition_fail_waits(partition, FMQ_ERR_NOT_LEADER_OR_FOLLOWER);
-    }
     partition->leader_epoch = leader_epoch;
-    partition->role = FMQ_ROLE_LEADER;
-    fmq_partition_wake_fetches(partition, INT64_MAX);
-    fmq_engine_wake(engine);
-    fmq_lock_give(&engine->lock);
-}
-
-static void resign_locked(fmq_partition *partition) {
-    partition->role = FMQ_ROLE_OFFLINE;
+    partition->role = (uint8_t)role;
+    if (partition->replicas != NULL) {
+        fmq_replicas_stop(partition);
+    }
+    if (role != FMQ_ROLE_FOLLOWER) {
+        fmq_fetcher_detach(partition);
+    }
     fmq_partition_fail_waits(partition, FMQ_ERR_NOT_LEADER_OR_FOLLOWER);
     fmq_partition_wake_fetches(partition, INT64_MAX);
     fmq_engine_wake(partition->engine);
+}
+
+void fmq_partition_lead(fmq_partition *partition, int32_t leader_epoch) {
+    fmq_engine *engine = partition->engine;
+    fmq_lock_take(&engine->lock);
+    if (leader_epoch != partition->leader_epoch || partition->role != FMQ_ROLE_LEADER) {
+        fmq_partition_change_role(partition, FMQ_ROLE_LEADER, leader_epoch);
+    }
+    fmq_lock_give(&engine->lock);
+}
+
+int fmq_partition_follow(fmq_partition *partition, int32_t leader_epoch) {
+    fmq_engine *engine = partition->engine;
+    int rc = FMQ_OK;
+    fmq_lock_take(&engine->lock);
+    if (leader_epoch < partition->leader_epoch) {
+        rc = FMQ_ERR_FENCED_LEADER_EPOCH;
+    } else if (!fmq_replicas_make(partition)) {
+        rc = -ENOMEM;
+    } else if (leader_epoch != partition->leader_epoch || partition->role != FMQ_ROLE_FOLLOWER) {
+        fmq_partition_change_role(partition, FMQ_ROLE_FOLLOWER, leader_epoch);
+    }
+    fmq_lock_give(&engine->lock);
+    return rc;
+}
+
+static void resign_locked(fmq_partition *partition) {
+    fmq_partition_change_role(partition, FMQ_ROLE_OFFLINE, partition->leader_epoch);
 }
 
 void fmq_partition_resign(fmq_partition *partition) {
@@ -358,12 +466,45 @@ void fmq_partition_resign(fmq_partition *partition) {
     fmq_lock_give(&partition->engine->lock);
 }
 
+/* ---- following: what the leader does not have -----------------------------------------------*/
+
+/* The log was cut or begun anew: nothing that is remembered of its bytes holds any more. */
+static void settle_cut(fmq_partition *partition) {
+    int64_t end = fmq_log_end(partition->log);
+    if (partition->high_watermark > end) {
+        partition->high_watermark = end;
+    }
+    fmq_corrupt_forget(partition);
+    fmq_sync_recount(partition);
+    partition->stable_bytes = partition->end_bytes;
+    memset(partition->replicas->marks, 0, sizeof partition->replicas->marks);
+    fmq_partition_wake_fetches(partition, INT64_MAX);
+}
+
+int fmq_partition_cut(fmq_partition *partition, int64_t offset) {
+    int rc = fmq_partition_note_failure(partition, fmq_log_truncate_to(partition->log, offset));
+    if (rc == FMQ_OK) {
+        settle_cut(partition);
+    }
+    return rc;
+}
+
+int fmq_partition_restart(fmq_partition *partition, int64_t offset) {
+    int rc = fmq_partition_note_failure(partition, fmq_log_reset(partition->log, offset));
+    if (rc == FMQ_OK) {
+        partition->high_watermark = offset;
+        settle_cut(partition);
+    }
+    return rc;
+}
+
 /* ---- snapshots and look-ups -----------------------------------------------------------------*/
 
 static void peek_locked(const fmq_partition *partition, fmq_partition_view *out) {
     memset(out, 0, sizeof *out);
     out->leader_epoch = partition->leader_epoch;
     out->leader = partition->role == FMQ_ROLE_LEADER;
+    out->follower = partition->role == FMQ_ROLE_FOLLOWER;
     out->open = partition->log != NULL;
     if (partition->log != NULL) {
         out->log_start = fmq_log_start(partition->log);
@@ -462,17 +603,22 @@ int fmq_partition_find_time(fmq_partition *partition, int64_t timestamp_ms, bool
     return copy_slice(partition, &slice, true, out, out_size);
 }
 
+void fmq_partition_find_epoch_end(const fmq_partition *partition, int32_t epoch, int32_t *out_epoch,
+                                  int64_t *out_offset) {
+    fmq_log_epoch_end(partition->log, epoch, out_epoch, out_offset);
+    int32_t last = fmq_log_last_epoch(partition->log);
+    if (epoch > last && epoch <= partition->leader_epoch) {
+        /* The leader has written nothing yet: its epoch begins at the log end. */
+        *out_epoch = epoch == partition->leader_epoch || last < 0 ? epoch : last;
+        *out_offset = fmq_log_end(partition->log);
+    }
+}
+
 int fmq_partition_epoch_end(fmq_partition *partition, int32_t epoch, int32_t *out_epoch,
                             int64_t *out_offset) {
     int rc = enter(partition);
     if (rc == FMQ_OK) {
-        fmq_log_epoch_end(partition->log, epoch, out_epoch, out_offset);
-        int32_t last = fmq_log_last_epoch(partition->log);
-        if (epoch > last && epoch <= partition->leader_epoch) {
-            /* The leader has written nothing yet: its epoch begins at the log end. */
-            *out_epoch = epoch == partition->leader_epoch || last < 0 ? epoch : last;
-            *out_offset = fmq_log_end(partition->log);
-        }
+        fmq_partition_find_epoch_end(partition, epoch, out_epoch, out_offset);
     }
     return leave(partition, rc);
 }
@@ -518,7 +664,7 @@ int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64
         rc = inside ? FMQ_OK : FMQ_ERR_OFFSET_OUT_OF_RANGE;
     }
     if (rc == FMQ_OK && offset > fmq_log_start(partition->log)) {
-        rc = note_failure(partition, fmq_log_advance_start(partition->log, offset));
+        rc = fmq_partition_note_failure(partition, fmq_log_advance_start(partition->log, offset));
     }
     *out_start = rc == FMQ_OK ? fmq_log_start(partition->log) : -1;
     bool is_shorter = rc == FMQ_OK && fmq_log_segment_count(partition->log) < segment_count;
@@ -531,7 +677,7 @@ int fmq_partition_apply_retention(fmq_partition *partition, int64_t now_ms) {
     int rc = enter(partition);
     if (rc == FMQ_OK) {
         rc = fmq_log_apply_retention(partition->log, partition->high_watermark, now_ms);
-        note_failure(partition, rc);
+        fmq_partition_note_failure(partition, rc);
     }
     return leave_and_sweep(partition, rc, rc > 0);
 }
@@ -540,7 +686,7 @@ int fmq_partition_roll_if_due(fmq_partition *partition, int64_t now_ms) {
     fmq_lock_take(&partition->engine->lock);
     int rc = FMQ_OK;
     if (partition->log != NULL) {
-        rc = note_failure(partition, fmq_log_roll_if_due(partition->log, now_ms));
+        rc = fmq_partition_note_failure(partition, fmq_log_roll_if_due(partition->log, now_ms));
     }
     return leave(partition, rc);
 }
@@ -586,7 +732,8 @@ static int flush_locked(fmq_partition *partition) {
 
 int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point) {
     fmq_lock_take(&partition->engine->lock);
-    int rc = partition->log != NULL ? note_failure(partition, flush_locked(partition)) : FMQ_OK;
+    int rc = partition->log != NULL ? fmq_partition_note_failure(partition, flush_locked(partition))
+                                    : FMQ_OK;
     *out_recovery_point = partition->recovery_point;
     return leave(partition, rc);
 }

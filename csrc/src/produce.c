@@ -9,7 +9,7 @@
  * replicated, the answer waits in a slot; a failure meanwhile overwrites that partition's error
  * code.
  */
-#include "engine_internal.h"
+#include "replicas.h"
 
 #define PRODUCE_FLEXIBLE 9
 #define PRODUCE_TOPIC_IDS 13
@@ -127,6 +127,11 @@ static int precheck(const fmq_request *request, const produce_request *produce,
         return request->api_version >= PRODUCE_TOPIC_IDS ? FMQ_ERR_UNKNOWN_TOPIC_ID
                                                          : FMQ_ERR_UNKNOWN_TOPIC_OR_PARTITION;
     }
+    if (produce->acks == -1 && entry->partition->role == FMQ_ROLE_LEADER &&
+        !fmq_replicas_are_enough(entry->partition)) {
+        *reason = "fewer replicas are in sync than min.insync.replicas";
+        return FMQ_ERR_NOT_ENOUGH_REPLICAS;
+    }
     if (entry->records == NULL || entry->records_size == 0) {
         *reason = "the request has no records for this partition";
         return FMQ_ERR_INVALID_RECORD;
@@ -181,7 +186,7 @@ static int append_entry(fmq_engine *engine, fmq_request *request, const produce_
     if (rc == FMQ_OK) {
         fmq_partition *partition = entry->partition;
         log_start = fmq_log_start(partition->log);
-        if (append.last_offset + 1 > partition->high_watermark) {
+        if (append.last_offset + 1 > fmq_partition_ack_level(partition, produce->acks)) {
             entry->required = append.last_offset + 1;
         }
     } else {
@@ -268,7 +273,7 @@ static fmq_verdict wait_for_acks(fmq_conn *conn, const produce_request *produce,
     for (uint32_t i = 0; i < produce->entry_count && at < waits; i++) {
         fmq_produce_entry *entry = &engine->produce_entries[i];
         if (entry->required >= 0) {
-            fmq_partition_add_wait(entry->partition, &slot->produce_waits[at++]);
+            fmq_partition_add_wait(entry->partition, &slot->produce_waits[at++], produce->acks);
         }
     }
     return FMQ_FRAME_DONE;

@@ -110,6 +110,8 @@ cdef extern from "fastmq/engine.h" nogil:
         FMQ_EVENT_CLOSED
         FMQ_EVENT_APPENDED
         FMQ_EVENT_DIR_OFFLINE
+        FMQ_EVENT_REPLICAS
+        FMQ_EVENT_FETCHER
 
     ctypedef struct fmq_event:
         fmq_event *next
@@ -248,3 +250,76 @@ cdef extern from "fastmq/engine.h" nogil:
 
     uint32_t fmq_latency_limit_us(int bucket)
     void fmq_engine_latencies(fmq_engine *engine, fmq_latency *produce, fmq_latency *fetch)
+
+cdef extern from "fastmq/replication.h" nogil:
+    ctypedef struct fmq_replica:
+        int32_t broker_id
+        int32_t standing
+
+    ctypedef enum fmq_sync_standing:
+        FMQ_REPLICA_OUT
+        FMQ_REPLICA_JOINING
+        FMQ_REPLICA_IN
+
+    int fmq_partition_lead_replicas(fmq_partition *partition, int32_t leader_epoch,
+                                    const fmq_replica *others, int32_t count)
+
+    ctypedef struct fmq_replica_view:
+        int32_t broker_id
+        int32_t standing
+        int64_t log_end
+        int64_t caught_up_ms
+        int64_t broker_epoch
+
+    int32_t fmq_partition_replicas(fmq_partition *partition, fmq_replica_view *out, int32_t room)
+
+    ctypedef struct fmq_isr_hint:
+        uint8_t topic_id[16]
+        int32_t index
+        int32_t leader_epoch
+        int32_t broker_id
+        bint caught_up
+
+    int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hint *out,
+                                 int32_t room)
+    void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id)
+    void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermark)
+    int fmq_partition_follow(fmq_partition *partition, int32_t leader_epoch)
+
+    ctypedef struct fmq_fetcher:
+        pass
+
+    ctypedef struct fmq_fetcher_options:
+        int32_t replica_id
+        int64_t broker_epoch
+        int32_t max_wait_ms
+        int32_t min_bytes
+        int32_t max_bytes
+        int32_t partition_max_bytes
+        uint64_t tag
+
+    int fmq_fetcher_create(fmq_engine *engine, const fmq_fetcher_options *options,
+                           fmq_fetcher **out)
+    void fmq_fetcher_destroy(fmq_fetcher *fetcher)
+    int fmq_fetcher_add(fmq_fetcher *fetcher, fmq_partition *partition)
+    void fmq_fetcher_remove(fmq_fetcher *fetcher, fmq_partition *partition)
+    int32_t fmq_fetcher_count(fmq_fetcher *fetcher)
+    int fmq_fetcher_request(fmq_fetcher *fetcher, int32_t correlation_id, const uint8_t **out,
+                            size_t *out_size)
+
+    ctypedef struct fmq_fetch_trouble:
+        uint8_t topic_id[16]
+        int32_t index
+        int32_t code
+
+    ctypedef struct fmq_fetch_result:
+        int32_t correlation_id
+        int32_t error
+        int64_t bytes
+        int32_t truncations
+        int32_t trouble_count
+        const fmq_fetch_trouble *trouble
+
+    int fmq_fetcher_apply(fmq_fetcher *fetcher, const uint8_t *data, size_t size,
+                          fmq_fetch_result *out)
+    void fmq_fetcher_resume(fmq_fetcher *fetcher, fmq_partition *partition)

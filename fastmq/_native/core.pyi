@@ -6,13 +6,23 @@ with `reply()`. All methods may be called from any thread; each holds the engine
 short operation, between two frames of the reactor.
 """
 
+from collections.abc import Iterable
 from typing import Final, final
+
+from typing_extensions import Buffer
 
 # Kinds of event that `Engine.take` returns as the first element of a tuple.
 EVENT_FRAME: Final[int]  # (EVENT_FRAME, conn_id, api_key, api_version, corr_id, frame: bytes)
 EVENT_CLOSED: Final[int]  # (EVENT_CLOSED, conn_id, reason: str, tag: int)
 EVENT_APPENDED: Final[int]  # (EVENT_APPENDED, token, error_code: int)
 EVENT_DIR_OFFLINE: Final[int]  # (EVENT_DIR_OFFLINE, dir_id, errno: int)
+EVENT_REPLICAS: Final[int]  # (EVENT_REPLICAS,): a follower caught up, see Engine.isr_hints
+EVENT_FETCHER: Final[int]  # (EVENT_FETCHER, tag): Fetcher.request has something to ask for again
+
+# Standing of another replica: see `Partition.lead`.
+REPLICA_OUT: Final[int]
+REPLICA_JOINING: Final[int]
+REPLICA_IN: Final[int]
 
 # Values of `flush` in `PartitionConfig` (fastmq.flush).
 FLUSH_ACK: Final[int]  # answered and visible after fdatasync
@@ -85,6 +95,20 @@ class Partition:
         partition becomes leader. Returns what was found: keys `bytes_scanned`,
         `bytes_truncated`, `truncated_at`, `segments_deleted`, `indexes_rebuilt`, `reason`."""
     def become_leader(self, epoch: int) -> None: ...
+    def lead(self, epoch: int, others: Iterable[tuple[int, int]]) -> None:
+        """Lead with other replicas, given as (broker id, standing). The high watermark waits for
+        those that are IN or JOINING; acks=all needs min.insync.replicas - 1 that are IN. The same
+        epoch again changes only the standings. Raises PartitionError (FENCED_LEADER_EPOCH)."""
+    def follow(self, epoch: int) -> None:
+        """Follow another broker: waiters are answered NOT_LEADER_OR_FOLLOWER; batches come through
+        a `Fetcher`. Raises PartitionError (FENCED_LEADER_EPOCH)."""
+    def is_follower(self) -> bool: ...
+    def set_watermark(self, high_watermark: int) -> None:
+        """Where the high watermark was at the last stop; before the log of a replicated partition
+        is opened."""
+    def replicas(self) -> list[tuple[int, int, int, int, int]]:
+        """(broker_id, standing, log_end or -1, ms since it last had everything, broker_epoch) of
+        each other replica, while this broker leads."""
     def become_offline(self) -> None: ...
     def set_config(self, config: PartitionConfig) -> None: ...
     def append(
@@ -150,6 +174,12 @@ class Engine:
 
     # Connections. `fd` is owned by the engine from here on (detach the socket object).
     def add_connection(self, fd: int, *, listener_id: int = 0, tag: int = 0) -> int: ...
+    def set_peer(self, conn_id: int) -> None:
+        """Let a connection fetch as a replica; others are closed when they try."""
+    def isr_hints(self, lag_max_ms: int) -> list[tuple[bytes, int, int, int, bool]]:
+        """Followers that should change their standing, at most 256: (topic_id, index, leader_epoch,
+        broker_id, caught_up). caught_up: it is OUT and has all that is committed; otherwise it is
+        IN and has not had everything for `lag_max_ms`."""
     def close_connection(self, conn_id: int) -> None: ...
     def reply(self, conn_id: int, payload: bytes | None, *, close: bool = False) -> None:
         """Answer the frame that is in Python on this connection. `payload` is the response from
@@ -194,3 +224,33 @@ class Engine:
         """Histograms of Produce and Fetch from arrival to answer: `limits_us` (upper limits of
         all buckets but the last), `produce` and `fetch` (counts), `produce_sum_ns`,
         `fetch_sum_ns`."""
+
+@final
+class Fetcher:
+    """Fetch requests and answers for all partitions that follow one broker. No I/O."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        replica_id: int,
+        broker_epoch: int,
+        max_wait_ms: int = 500,
+        min_bytes: int = 1,
+        max_bytes: int = 10 << 20,
+        partition_max_bytes: int = 1 << 20,
+        tag: int = 0,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def add(self, partition: Partition) -> None:
+        """Fetch it from this broker, and from no other, from now on."""
+    def remove(self, partition: Partition) -> None: ...
+    def resume(self, partition: Partition) -> None:
+        """Fetch a partition that was in trouble again."""
+    def request(self, correlation_id: int) -> bytes:
+        """A Fetch frame with its length prefix. b"" when there is nothing to ask for now: where
+        only syncs are waited for, EVENT_FETCHER follows."""
+    def apply(self, answer: Buffer) -> tuple[int, int, int, int, list[tuple[bytes, int, int]]]:
+        """Take an answer, from the correlation id on: (correlation_id, error_code, bytes appended,
+        logs cut, [(topic_id, index, code)]). Those in the list are paused; a code below 0 is
+        -errno. Raises PartitionError (CORRUPT_MESSAGE) when it is no Fetch answer."""

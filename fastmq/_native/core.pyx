@@ -12,12 +12,19 @@ import time
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memset
 
 EVENT_FRAME = FMQ_EVENT_FRAME
 EVENT_CLOSED = FMQ_EVENT_CLOSED
 EVENT_APPENDED = FMQ_EVENT_APPENDED
 EVENT_DIR_OFFLINE = FMQ_EVENT_DIR_OFFLINE
+EVENT_REPLICAS = FMQ_EVENT_REPLICAS
+EVENT_FETCHER = FMQ_EVENT_FETCHER
+
+REPLICA_OUT = FMQ_REPLICA_OUT
+REPLICA_JOINING = FMQ_REPLICA_JOINING
+REPLICA_IN = FMQ_REPLICA_IN
 
 FLUSH_ACK = FMQ_FLUSH_ACK
 FLUSH_REPLICATED = FMQ_FLUSH_REPLICATED
@@ -191,6 +198,56 @@ cdef class Partition:
     def become_leader(self, int32_t epoch):
         with nogil:
             fmq_partition_lead(self.handle, epoch)
+
+    def lead(self, int32_t epoch, others):
+        cdef list given = list(others)
+        cdef int32_t count = <int32_t>len(given)
+        cdef fmq_replica *replicas = <fmq_replica *>PyMem_Malloc(
+            (<size_t>count + 1) * sizeof(fmq_replica))
+        cdef int rc
+        if replicas == NULL:
+            raise MemoryError()
+        try:
+            for i, (broker_id, standing) in enumerate(given):
+                replicas[i].broker_id = broker_id
+                replicas[i].standing = standing
+            with nogil:
+                rc = fmq_partition_lead_replicas(self.handle, epoch, replicas, count)
+        finally:
+            PyMem_Free(replicas)
+        check(rc, f"leading {self.topic}-{self.index} in epoch {epoch}")
+
+    def follow(self, int32_t epoch):
+        cdef int rc
+        with nogil:
+            rc = fmq_partition_follow(self.handle, epoch)
+        check(rc, f"following the leader of {self.topic}-{self.index} in epoch {epoch}")
+
+    def set_watermark(self, int64_t high_watermark):
+        with nogil:
+            fmq_partition_set_watermark(self.handle, high_watermark)
+
+    def replicas(self):
+        cdef fmq_replica_view found[64]
+        cdef int32_t count
+        with nogil:
+            count = fmq_partition_replicas(self.handle, found, 64)
+        return [
+            (
+                found[i].broker_id,
+                found[i].standing,
+                found[i].log_end,
+                found[i].caught_up_ms,
+                found[i].broker_epoch,
+            )
+            for i in range(min(count, 64))
+        ]
+
+    def is_follower(self):
+        cdef fmq_partition_view out
+        with nogil:
+            fmq_partition_peek(self.handle, &out)
+        return out.follower
 
     def become_offline(self):
         with nogil:
@@ -450,6 +507,10 @@ cdef class Engine:
                     ))
                 elif event.kind == FMQ_EVENT_CLOSED:
                     out.append((EVENT_CLOSED, event.conn_id, event.reason.decode(), event.tag))
+                elif event.kind == FMQ_EVENT_REPLICAS:
+                    out.append((EVENT_REPLICAS,))
+                elif event.kind == FMQ_EVENT_FETCHER:
+                    out.append((EVENT_FETCHER, event.tag))
                 elif event.kind == FMQ_EVENT_APPENDED:
                     code = event.code if event.code >= 0 else KAFKA_STORAGE_ERROR
                     out.append((EVENT_APPENDED, event.tag, code))
@@ -468,6 +529,26 @@ cdef class Engine:
         if rc != 0:
             raise OSError(-rc, os.strerror(-rc))
         return conn_id
+
+    def set_peer(self, uint64_t conn_id):
+        with nogil:
+            fmq_engine_set_peer(self.handle, conn_id)
+
+    def isr_hints(self, int64_t lag_max_ms):
+        cdef fmq_isr_hint found[256]
+        cdef int32_t count
+        with nogil:
+            count = fmq_engine_isr_hints(self.handle, lag_max_ms, found, 256)
+        return [
+            (
+                PyBytes_FromStringAndSize(<char *>found[i].topic_id, 16),
+                found[i].index,
+                found[i].leader_epoch,
+                found[i].broker_id,
+                bool(found[i].caught_up),
+            )
+            for i in range(count)
+        ]
 
     def close_connection(self, uint64_t conn_id):
         with nogil:
@@ -564,3 +645,90 @@ cdef class Engine:
             "fetch": [fetch.buckets[i] for i in range(FMQ_LATENCY_BUCKETS)],
             "fetch_sum_ns": fetch.sum_ns,
         }
+
+
+cdef class Fetcher:
+    cdef fmq_fetcher *handle
+    cdef Engine engine  # outlives its fetchers
+
+    def __cinit__(
+        self,
+        Engine engine not None,
+        *,
+        int32_t replica_id,
+        int64_t broker_epoch,
+        int32_t max_wait_ms=500,
+        int32_t min_bytes=1,
+        int32_t max_bytes=10 << 20,
+        int32_t partition_max_bytes=1 << 20,
+        uint64_t tag=0,
+    ):
+        cdef fmq_fetcher_options options
+        options.replica_id = replica_id
+        options.broker_epoch = broker_epoch
+        options.max_wait_ms = max_wait_ms
+        options.min_bytes = min_bytes
+        options.max_bytes = max_bytes
+        options.partition_max_bytes = partition_max_bytes
+        options.tag = tag
+        cdef int rc = fmq_fetcher_create(engine.handle, &options, &self.handle)
+        if rc != 0:
+            raise MemoryError()
+        self.engine = engine
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            with nogil:
+                fmq_fetcher_destroy(self.handle)
+
+    def __len__(self):
+        return fmq_fetcher_count(self.handle)
+
+    def add(self, Partition partition not None):
+        cdef int rc
+        with nogil:
+            rc = fmq_fetcher_add(self.handle, partition.handle)
+        check(rc, f"fetching {partition.topic}-{partition.index}")
+
+    def remove(self, Partition partition not None):
+        with nogil:
+            fmq_fetcher_remove(self.handle, partition.handle)
+
+    def resume(self, Partition partition not None):
+        with nogil:
+            fmq_fetcher_resume(self.handle, partition.handle)
+
+    def request(self, int32_t correlation_id):
+        cdef const uint8_t *data = NULL
+        cdef size_t size = 0
+        cdef int rc
+        with nogil:
+            rc = fmq_fetcher_request(self.handle, correlation_id, &data, &size)
+        if rc != 0:
+            raise MemoryError()
+        return PyBytes_FromStringAndSize(<char *>data, <Py_ssize_t>size) if size > 0 else b""
+
+    def apply(self, answer):
+        cdef fmq_fetch_result result
+        cdef Py_buffer view
+        cdef int rc
+        PyObject_GetBuffer(answer, &view, PyBUF_SIMPLE)
+        with nogil:
+            rc = fmq_fetcher_apply(self.handle, <const uint8_t *>view.buf, <size_t>view.len,
+                                   &result)
+        PyBuffer_Release(&view)
+        check(rc, "taking a Fetch answer")
+        return (
+            result.correlation_id,
+            result.error,
+            result.bytes,
+            result.truncations,
+            [
+                (
+                    PyBytes_FromStringAndSize(<char *>result.trouble[i].topic_id, 16),
+                    result.trouble[i].index,
+                    result.trouble[i].code,
+                )
+                for i in range(result.trouble_count)
+            ],
+        )

@@ -82,6 +82,8 @@ typedef enum fmq_event_kind {
     FMQ_EVENT_CLOSED = 2,
     FMQ_EVENT_APPENDED = 3,
     FMQ_EVENT_DIR_OFFLINE = 4,
+    FMQ_EVENT_REPLICAS = 5, /* a follower has caught up: see fmq_engine_isr_hints */
+    FMQ_EVENT_FETCHER = 6,  /* a fetcher that had nothing to ask for has again; `tag` */
 } fmq_event_kind;
 
 typedef struct fmq_event {
@@ -178,6 +180,7 @@ typedef struct fmq_partition_view {
     int32_t segment_count;
     bool open;
     bool leader;
+    bool follower;
 } fmq_partition_view;
 
 /* Opens the log when it is not.  FMQ_OK, a Kafka error or -errno. */
