@@ -418,7 +418,7 @@ void fmq_conn_flush(fmq_conn *conn) {
     }
     bool idle = conn->out_head == NULL;
     if (idle && conn->slots_head == NULL && conn->closing) {
-        fmq_conn_close(conn, "closed by the broker");
+        fmq_conn_close(conn, conn->end_reason);
     } else if (idle && conn->slots_head == NULL && conn->peer_closed) {
         fmq_conn_close(conn, "closed by the client");
     } else if (idle) {
@@ -429,6 +429,14 @@ void fmq_conn_flush(fmq_conn *conn) {
 void fmq_conn_flush_dirty(fmq_engine *engine) {
     while (!fmq_list_empty(&engine->dirty)) {
         fmq_conn_flush(FMQ_ENTRY(engine->dirty.next, fmq_conn, dirty_link));
+    }
+}
+
+void fmq_conn_end(fmq_conn *conn, const char *reason) {
+    if (!conn->closing) {
+        conn->closing = true;
+        conn->end_reason = reason;
+        mark_dirty(conn);
     }
 }
 
@@ -595,7 +603,9 @@ static int reply_locked(fmq_engine *engine, fmq_conn *conn, const uint8_t *paylo
         slot->size = size + 4;
     }
     slot->state = FMQ_SLOT_READY;
-    conn->closing = conn->closing || close_after;
+    if (close_after) {
+        fmq_conn_end(conn, "closed by the broker");
+    }
     fmq_conn_release_slots(conn);
     if (!conn->dead) {
         fmq_conn_unblock(conn, FMQ_BLOCKED_PYTHON);

@@ -149,6 +149,8 @@ struct fmq_conn {
     bool send_blocked; /* the socket takes nothing until EPOLLOUT */
     bool is_peer;      /* another broker: may fetch as a replica */
 
+    const char *end_reason; /* why it is closing */
+
     uint8_t *in; /* input not executed yet: [in_start, in_end) */
     size_t in_start;
     size_t in_end;
@@ -395,6 +397,8 @@ void fmq_cold_stop(fmq_engine *engine);
 /* conn.c */
 fmq_conn *fmq_conn_find(fmq_engine *engine, uint64_t conn_id);
 void fmq_conn_close(fmq_conn *conn, const char *reason);
+/* Execute nothing more and close when what was asked before has been answered. */
+void fmq_conn_end(fmq_conn *conn, const char *reason);
 void fmq_conn_bury(fmq_engine *engine);
 void fmq_conn_write(fmq_conn *conn, const uint8_t *data, size_t size);
 void fmq_conn_write_file(fmq_conn *conn, fmq_slice *slice); /* takes the slice's reference */

@@ -148,7 +148,8 @@ static bool execute_frame(fmq_conn *conn, uint8_t *frame, size_t size) {
     case FMQ_FRAME_BAD:
         break;
     }
-    fmq_conn_close(conn, "a malformed request, or one that failed without an answer (acks=0)");
+    /* What was asked before it has been done, and is answered. */
+    fmq_conn_end(conn, "a malformed request, or one that failed without an answer (acks=0)");
     return false;
 }
 
@@ -164,8 +165,8 @@ static size_t execute_frames(fmq_conn *conn, uint8_t *data, size_t size) {
     while (may_execute(conn) && size - at >= 4) {
         uint32_t length = fmq_load_be32(data + at);
         if (length < FRAME_MIN_BYTES || length > engine->options.max_request_bytes) {
-            fmq_conn_close(conn, "a request with an impossible length (not Kafka's protocol, or "
-                                 "larger than socket.request.max.bytes)");
+            fmq_conn_end(conn, "a request with an impossible length (not Kafka's protocol, or "
+                               "larger than socket.request.max.bytes)");
             break;
         }
         if (size - at - 4 < length) {

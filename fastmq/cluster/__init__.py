@@ -38,6 +38,7 @@ from fastmq.cluster.placement import Placer
 from fastmq.cluster.planning import (
     NewPartitions,
     NewTopic,
+    Quota,
     TopicPlan,
     plan_add_partitions,
     plan_config,
@@ -66,6 +67,7 @@ __all__ = [
     "PutConfig",
     "PutPartition",
     "PutTopic",
+    "Quota",
     "TopicPlan",
     "TopicState",
     "check_topic_name",

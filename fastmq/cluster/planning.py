@@ -6,7 +6,7 @@ nothing to commit. Sources: KIP-4, 195, 464, 516, 525.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fastmq.cluster.changes import (
     Change,
@@ -33,6 +33,7 @@ from fastmq.limits import (
 __all__ = [
     "NewPartitions",
     "NewTopic",
+    "Quota",
     "TopicPlan",
     "plan_add_partitions",
     "plan_config",
@@ -74,6 +75,21 @@ class NewPartitions(NamedTuple):
     assignments: Sequence[Sequence[int]] | None = None
 
 
+class Quota(NamedTuple):
+    """How much clients may create; None = no limit.
+
+    Attributes:
+        topics: `fastmq.topics.max`: topics in all.
+        partitions: `fastmq.partitions.max`: partitions of all topics together.
+    """
+
+    topics: int | None = None
+    partitions: int | None = None
+
+
+NO_QUOTA: Final = Quota()
+
+
 class TopicPlan(NamedTuple):
     """What a request does to one topic: either an error, or the changes to commit.
 
@@ -96,6 +112,7 @@ def plan_create_topics(
     default_partitions: int,
     default_replication_factor: int,
     new_id: Callable[[], bytes],
+    quota: Quota = NO_QUOTA,
 ) -> list[TopicPlan]:
     """Plan new topics, one plan per request, in order.
 
@@ -105,9 +122,11 @@ def plan_create_topics(
         default_partitions: `num.partitions`.
         default_replication_factor: `default.replication.factor`.
         new_id: draws a topic id, see `fastmq.ids.new_uuid`.
+        quota: what does not fit into it is refused with POLICY_VIOLATION.
     """
     requests = list(requests)
-    creator = _Creator(image, default_partitions, default_replication_factor, new_id)
+    room = _Room(image, quota)
+    creator = _Creator(image, default_partitions, default_replication_factor, new_id, room)
     counts: dict[str, int] = {}
     for request in requests:
         counts[request.name] = counts.get(request.name, 0) + 1
@@ -119,6 +138,32 @@ def plan_create_topics(
     ]
 
 
+class _Room:
+    """What is left of a quota while the topics of one request are planned."""
+
+    def __init__(self, image: ClusterImage, quota: Quota) -> None:
+        self._quota = quota
+        self._topics = len(image.topics)
+        # Counting walks over all topics, so it is left out where nobody wants to know.
+        self._partitions = 0 if quota.partitions is None else image.partition_count()
+
+    def check(self, topics: int, partitions: int) -> None:
+        """Refuse with POLICY_VIOLATION what does not fit."""
+        for added, used, limit, what in (
+            (topics, self._topics, self._quota.topics, "topics"),
+            (partitions, self._partitions, self._quota.partitions, "partitions"),
+        ):
+            if limit is not None and added and used + added > limit:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION,
+                    f"there are {used} {what}, and fastmq.{what}.max allows {limit}",
+                )
+
+    def take(self, topics: int, partitions: int) -> None:
+        self._topics += topics
+        self._partitions += partitions
+
+
 class _Creator:
     """Plans the topics of one request; each takes its place from the next."""
 
@@ -128,8 +173,10 @@ class _Creator:
         default_partitions: int,
         default_replication_factor: int,
         new_id: Callable[[], bytes],
+        room: "_Room",
     ) -> None:
         self._image = image
+        self._room = room
         self._default_partitions = default_partitions
         self._default_replication_factor = default_replication_factor
         self._new_id = new_id
@@ -145,6 +192,7 @@ class _Creator:
         except KafkaError as error:
             return TopicPlan(request.name, error, None, {}, ())
         self._taken[collision_name(request.name)] = request.name
+        self._room.take(1, len(states))
         return self._made(request.name, states, configs)
 
     def _check_name(self, name: str) -> None:
@@ -202,6 +250,7 @@ class _Creator:
                 ErrorCode.INVALID_PARTITIONS,
                 f"one request creates at most {PARTITIONS_PER_REQUEST_MAX} partitions",
             )
+        self._room.check(1, count)
         self._budget -= count
 
     def _made(self, name: str, states: list[PartitionState], configs: dict[str, str]) -> TopicPlan:
@@ -252,9 +301,15 @@ def _deletion(image: ClusterImage, topic: TopicState) -> TopicPlan:
     return TopicPlan(topic.name, None, topic, {}, tuple(changes))
 
 
-def plan_add_partitions(image: ClusterImage, requests: Iterable[NewPartitions]) -> list[TopicPlan]:
-    """Plan more partitions for topics, one plan per request, in order."""
+def plan_add_partitions(
+    image: ClusterImage, requests: Iterable[NewPartitions], quota: Quota = NO_QUOTA
+) -> list[TopicPlan]:
+    """Plan more partitions for topics, one plan per request, in order.
+
+    What does not fit into the quota is refused with POLICY_VIOLATION.
+    """
     placer = Placer(image)
+    room = _Room(image, quota)
     plans = []
     budget = PARTITIONS_PER_REQUEST_MAX
     seen: set[str] = set()
@@ -265,7 +320,7 @@ def plan_add_partitions(image: ClusterImage, requests: Iterable[NewPartitions]) 
             continue
         seen.add(request.name)
         try:
-            plan = _addition(image, placer, request, budget)
+            plan = _addition(image, placer, request, budget, room)
         except KafkaError as error:
             plan = TopicPlan(request.name, error, None, {}, ())
         budget -= len(plan.changes)
@@ -274,7 +329,7 @@ def plan_add_partitions(image: ClusterImage, requests: Iterable[NewPartitions]) 
 
 
 def _addition(
-    image: ClusterImage, placer: Placer, request: NewPartitions, budget: int
+    image: ClusterImage, placer: Placer, request: NewPartitions, budget: int, room: _Room
 ) -> TopicPlan:
     topic = image.topics.get(request.name)
     if topic is None:
@@ -293,6 +348,7 @@ def _addition(
             ErrorCode.INVALID_PARTITIONS,
             f"one request creates at most {PARTITIONS_PER_REQUEST_MAX} partitions",
         )
+    room.check(0, added)
     if request.assignments is None:
         states = placer.place(added, topic.replication_factor)
     else:
@@ -309,6 +365,7 @@ def _addition(
     # Rewriting the topic's row is what makes two additions at once conflict.
     changes.append(PutTopic(topic.name, topic.id, request.total, topic.revision))
     grown = topic._replace(partitions=topic.partitions + tuple(states))
+    room.take(0, added)
     return TopicPlan(request.name, None, grown, {}, tuple(changes))
 
 

@@ -179,6 +179,13 @@ _NETWORK: Final = (
         "Other limits for single addresses, ADDRESS:COUNT.",
         _address_counts(),
     ),
+    dynamic(
+        "max.connection.creation.rate",
+        _INT,
+        _INT_MAX,
+        "Most new connections per second, all listeners together; more wait to be accepted.",
+        at_least(1),
+    ),
     fixed(
         "socket.listen.backlog.size",
         _INT,
@@ -266,6 +273,21 @@ _TOPICS: Final = (
         1,
         "Partitions of a topic whose creator does not say.",
         between(1, 20_000),
+    ),
+    dynamic(
+        "fastmq.topics.max",
+        _INT,
+        100_000,
+        "Most topics; clients that want more get POLICY_VIOLATION.",
+        at_least(0),
+    ),
+    dynamic(
+        "fastmq.partitions.max",
+        _INT,
+        200_000,
+        "Most partitions of all topics together; clients that want more get POLICY_VIOLATION. "
+        "An idle partition holds about 2 KiB of memory, and a directory.",
+        at_least(0),
     ),
     fixed(
         "default.replication.factor",

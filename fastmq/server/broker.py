@@ -272,11 +272,15 @@ class _Broker:
     async def _accept_all(self) -> None:
         with self._accept_scope:
             async with trio.open_nursery() as nursery:
+                connections = self._context.connections
                 for listener in self._context.listeners:
-                    nursery.start_soon(accept_connections, listener, self._take_over)
+                    nursery.start_soon(
+                        accept_connections, listener, self._take_over, connections.accept_delay_s
+                    )
 
     def _take_over(self, listener: OpenListener, sock: socket.socket, host: str) -> None:
         context = self._context
+        context.connections.spend()
         refusal = context.connections.refusal(host)
         if refusal is not None:
             sock.close()

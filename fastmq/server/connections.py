@@ -27,11 +27,16 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """`max.connections`, `max.connections.per.ip` and its overrides by address."""
+    """`max.connections`, `max.connections.per.ip` and its overrides by address, and the rate.
+
+    Attributes:
+        per_second: `max.connection.creation.rate`; None = no limit.
+    """
 
     total: int
     per_address: int
     overrides: dict[str, int] = field(default_factory=dict)
+    per_second: int | None = None
 
     @classmethod
     def of(cls, config: BrokerConfig) -> "ConnectionLimits":
@@ -48,7 +53,10 @@ class ConnectionLimits:
                 raise ConfigError(f"{key}: {entry!r} is not host:count")
             overrides[host.strip("[]")] = int(count)
         return cls(
-            config.get_int("max.connections"), config.get_int("max.connections.per.ip"), overrides
+            config.get_int("max.connections"),
+            config.get_int("max.connections.per.ip"),
+            overrides,
+            config.get_int("max.connection.creation.rate"),
         )
 
     def for_address(self, host: str) -> int:
@@ -66,6 +74,9 @@ class ConnectionTable:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
+        # A bucket of one second's connections, as of the time of the last look.
+        self._bucket = float(limits.per_second or 0)
+        self._looked_s = 0.0
         self._open: dict[int, Connection] = {}
         self._by_host: dict[str, int] = {}
         self.refused_total = 0
@@ -81,6 +92,23 @@ class ConnectionTable:
         if self._by_host.get(host, 0) >= allowed:
             return f"{allowed} connections from this address are open (max.connections.per.ip)"
         return None
+
+    def accept_delay_s(self, now_s: float) -> float:
+        """Return how long to leave the next connection in the kernel's queue, 0.0 for not at all.
+
+        A burst of one second's connections passes at once; each that does not have to wait is
+        taken off the allowance by `spend`.
+        """
+        rate = self.limits.per_second
+        if rate is None:
+            return 0.0
+        self._bucket = min(float(rate), self._bucket + (now_s - self._looked_s) * rate)
+        self._looked_s = now_s
+        return 0.0 if self._bucket >= 1 else (1 - self._bucket) / rate
+
+    def spend(self) -> None:
+        """Count an accepted connection towards `max.connection.creation.rate`."""
+        self._bucket -= 1
 
     def add(self, connection: Connection) -> None:
         """Count a connection that the engine has taken over."""

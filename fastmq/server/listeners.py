@@ -132,7 +132,9 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 async def accept_connections(
-    listener: OpenListener, take_over: Callable[[OpenListener, socket.socket, str], None]
+    listener: OpenListener,
+    take_over: Callable[[OpenListener, socket.socket, str], None],
+    delay_s: Callable[[float], float] = lambda _: 0.0,
 ) -> None:
     """Accept on every socket of `listener` until cancelled, and close it then.
 
@@ -140,13 +142,20 @@ async def accept_connections(
         listener: open.
         take_over: called with each new non-blocking socket and the peer's address; owns the
             socket from then on. Runs in the trio thread and must not block.
+        delay_s: asked before each accept, with the time in seconds, how long to wait with it.
     """
     reserve = _Reserve()
     try:
         async with trio.open_nursery() as nursery:
             for sock in listener.sockets:
                 nursery.start_soon(
-                    _accept_loop, listener, sock, take_over, reserve, name=f"accept {listener.name}"
+                    _accept_loop,
+                    listener,
+                    sock,
+                    take_over,
+                    delay_s,
+                    reserve,
+                    name=f"accept {listener.name}",
                 )
     finally:
         reserve.release()
@@ -157,12 +166,18 @@ async def _accept_loop(
     listener: OpenListener,
     sock: socket.socket,
     take_over: Callable[[OpenListener, socket.socket, str], None],
+    delay_s: Callable[[float], float],
     reserve: "_Reserve",
 ) -> None:
     while True:
         await trio.lowlevel.wait_readable(sock)
+        pause_s = delay_s(trio.current_time())
+        if pause_s > 0:
+            await trio.sleep(pause_s)
         try:
             for _ in range(ACCEPT_BATCH_MAX):
+                if delay_s(trio.current_time()) > 0:
+                    break
                 peer, address = sock.accept()
                 if _prepare(peer):
                     take_over(listener, peer, _plain_address(address[0]))

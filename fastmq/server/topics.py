@@ -30,6 +30,7 @@ from fastmq.cluster import (
     NewPartitions,
     NewTopic,
     PartitionState,
+    Quota,
     TopicPlan,
     TopicState,
     plan_add_partitions,
@@ -280,6 +281,7 @@ class TopicManager:
                 default_partitions=config.get_int("num.partitions"),
                 default_replication_factor=config.get_int("default.replication.factor"),
                 new_id=lambda: new_uuid(self._random_bytes),
+                quota=Quota() if internal else self._quota(),
             )
             if not internal:
                 plans = [_refuse_internal(plan) for plan in plans]
@@ -319,7 +321,8 @@ class TopicManager:
         """Add partitions to topics; each plan says what became of one request."""
         async with self._store.lock:
             # A group finds its coordinator by the number of partitions: it must never change.
-            plans = [_refuse_internal(p) for p in plan_add_partitions(self.image, requests)]
+            plans = plan_add_partitions(self.image, requests, self._quota())
+            plans = [_refuse_internal(plan) for plan in plans]
             made = [plan for plan in plans if plan.error is None]
             if validate_only or not made:
                 return plans
@@ -390,6 +393,10 @@ class TopicManager:
                     handle.set_config(self._native_of(topic, handle.dir_id))
 
     # Inside.
+
+    def _quota(self) -> Quota:
+        config = self._config()
+        return Quota(config.get_int("fastmq.topics.max"), config.get_int("fastmq.partitions.max"))
 
     def _native_of(self, topic: Topic, dir_id: int) -> PartitionConfig:
         if dir_id not in self.full_directories:

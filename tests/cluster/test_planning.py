@@ -15,6 +15,7 @@ from fastmq.cluster import (
     PutBroker,
     PutConfig,
     PutTopic,
+    Quota,
     TopicPlan,
     check_topic_name,
     plan_add_partitions,
@@ -210,3 +211,40 @@ def test_illegal_names(name: str) -> None:
     with pytest.raises(KafkaError) as caught:
         check_topic_name(name)
     assert caught.value.code is ErrorCode.INVALID_TOPIC_EXCEPTION
+
+
+def codes(plans: list[TopicPlan]) -> list[ErrorCode]:
+    return [ErrorCode.NONE if plan.error is None else plan.error.code for plan in plans]
+
+
+def test_topics_beyond_the_quota_are_refused() -> None:
+    image = with_topic(cluster(), NewTopic("old"))
+
+    def plan(quota: Quota) -> list[ErrorCode]:
+        return codes(
+            plan_create_topics(
+                image,
+                [NewTopic("a", 3), NewTopic("b", 3)],
+                default_partitions=2,
+                default_replication_factor=1,
+                new_id=ids(),
+                quota=quota,
+            )
+        )
+
+    refused = ErrorCode.POLICY_VIOLATION
+    assert plan(Quota(3, 8)) == [ErrorCode.NONE, ErrorCode.NONE]
+    assert plan(Quota(topics=2)) == [ErrorCode.NONE, refused]
+    assert plan(Quota(partitions=7)) == [ErrorCode.NONE, refused]
+    assert plan(Quota(topics=0)) == [refused, refused]
+
+
+def test_partitions_beyond_the_quota_are_refused() -> None:
+    image = with_topic(with_topic(cluster(), NewTopic("a")), NewTopic("b"))
+    wanted = [NewPartitions("a", 4), NewPartitions("b", 4)]
+    assert codes(plan_add_partitions(image, wanted, Quota(2, 8))) == [ErrorCode.NONE] * 2
+    (first, second) = plan_add_partitions(image, wanted, Quota(partitions=7))
+    assert first.error is None
+    assert second.error is not None
+    assert second.error.code == ErrorCode.POLICY_VIOLATION
+    assert "fastmq.partitions.max" in second.error.message

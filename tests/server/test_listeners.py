@@ -127,3 +127,42 @@ def test_connection_table_counts_by_address():
     assert "1 connections" in table.refusal("10.0.0.9")
     assert table.remove(99) is None
     assert len(table) == 2
+
+
+def test_connections_beyond_the_rate_wait_their_turn():
+    table = ConnectionTable(ConnectionLimits(100, 100, per_second=10))
+    accepted_s = []
+    now_s = 1000.0
+    for _ in range(35):
+        now_s += table.accept_delay_s(now_s) + 1e-9
+        assert table.accept_delay_s(now_s) < 1e-6
+        table.spend()
+        accepted_s.append(now_s - 1000.0)
+    # A burst of one second's worth, then one each tenth of a second.
+    assert accepted_s[9] < 0.01
+    assert accepted_s[-1] == pytest.approx(2.5, abs=0.05)
+    table.limits = ConnectionLimits(100, 100)
+    assert table.accept_delay_s(now_s) == 0.0
+
+
+async def test_the_rate_delays_accept(autojump_clock, nursery):
+    listener = open_listener(0, spec())
+    table = ConnectionTable(ConnectionLimits(100, 100, per_second=2))
+    accepted = []
+
+    def take_over(_listener, sock, _host):
+        table.spend()
+        accepted.append(trio.current_time())
+        sock.close()
+
+    peers = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(5)]
+    began = trio.current_time()
+    nursery.start_soon(accept_connections, listener, take_over, table.accept_delay_s)
+    with trio.fail_after(60):
+        while len(accepted) < 5:  # noqa: ASYNC110 - the callback is not async
+            await trio.sleep(0.1)
+    assert accepted[1] - began < 0.01
+    assert 1.4 <= accepted[4] - began < 2
+    for peer in peers:
+        peer.close()
+    nursery.cancel_scope.cancel()

@@ -1,8 +1,8 @@
-"""Random messages, driven by the declarations of their classes."""
+"""Random and plausible messages, driven by the declarations of their classes."""
 
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastmq._native import schema
@@ -84,3 +84,93 @@ def _element(field: Field, kind: int, version: int, rng: random.Random) -> objec
         return rng.randint(0, 4_000_000_000_000)
     low, high = _RANGES[kind]
     return rng.choice((0, 1, low, high, rng.randint(low, high)))
+
+
+def plausible(
+    cls: type[Message],
+    version: int,
+    topic_id: bytes,
+    other: Mapping[str, Any] | None = None,
+) -> Any:
+    """A request as a client would send it: one element in every array, values by field name.
+
+    Args:
+        cls: the class of the request, or of a struct in one.
+        version: of the request.
+        topic_id: of the topic `events`.
+        other: values that come before those of the table, by "field" or "Class.field".
+    """
+    other = other or {}
+    values: dict[str, Any] = {}
+    for field in cls.__fields__:
+        if not present(field, version) or field.tag is not None:
+            continue
+        for key in (f"{cls.__name__}.{field.name}", field.name):
+            if key in other:
+                values[field.name] = other[key]
+                break
+        else:
+            if field.name in _PLAUSIBLE and not (field.struct and _PLAUSIBLE[field.name]):
+                values[field.name] = _PLAUSIBLE[field.name]
+            elif field.name == "topic_id":
+                values["topic_id"] = topic_id
+            elif field.name == "topic_ids":
+                values["topic_ids"] = [topic_id]
+            elif field.name == "group_id":
+                # No member of another case to wait for.
+                values["group_id"] = f"group-{cls.__name__}-{version}"
+            elif field.name == "name":
+                values["name"] = "events" if "Create" not in cls.__name__ else "another"
+            elif field.struct is not None:
+                values[field.name] = [plausible(field.struct, version, topic_id, other)]
+    return cls(**values)
+
+
+_PLAUSIBLE: dict[str, Any] = {
+    "topic": "events",
+    "group": "group",
+    "groups_names": ["group"],
+    "key": "group",
+    "coordinator_keys": ["group"],
+    "protocol_type": "consumer",
+    "session_timeout_ms": 10_000,
+    "rebalance_timeout_ms": 10_000,
+    "timeout_ms": 5_000,
+    "max_bytes": 1 << 20,
+    "partition_max_bytes": 1 << 20,
+    "resource_type": 2,
+    "resource_name": "events",
+    "response_partition_limit": 10,
+    "topic_names": ["unknown-topic"],
+    "groups": ["group"],
+    "offset": -1,
+    "timestamp": -1,
+    "validate_only": True,
+    "count": 2,
+    "transactional_id": None,
+    "producer_id": -1,
+    "producer_epoch": -1,
+    "acks": 1,
+    "replica_id": -1,
+    "replica_state": None,
+    "records": None,
+    "generation_id_or_member_epoch": -1,
+    "generation_id": -1,
+    "member_id": "",
+    "member_epoch": -1,
+    "group_instance_id": None,
+    "client_software_name": "sweep",
+    "client_software_version": "1",
+    "cursor": None,
+    "states_filter": [],
+    "types_filter": [],
+    "configuration_keys": None,
+    "configuration_key_names": None,
+    "assignments": [],
+    "num_partitions": 1,
+    "replication_factor": 1,
+    "configs": [],
+    "current_leader_epoch": -1,
+    "leader_epoch": 0,
+    "isolation_level": 1,
+}
