@@ -104,3 +104,6 @@ INLINE_INFLATE_BYTES_MAX: Final = 16 << 10
 METRICS_GROUP_OFFSETS_MAX: Final = 20_000
 # Encoded Metadata answers: version times listener times what is included; clients use a few.
 METADATA_CACHE_ENTRIES_MAX: Final = 32
+
+# Faults of one broker in test mode; a test with more has lost count.
+FAULT_RULES_MAX: Final = 1_000

@@ -21,6 +21,16 @@ cdef extern from "fastmq/env.h" nogil:
     void fmq_free(const fmq_env *env, void *memory)
 
 
+cdef extern from "fastmq/env_test.h" nogil:
+    ctypedef struct fmq_env_test:
+        pass
+    fmq_env_test *fmq_env_test_new()
+    void fmq_env_test_free(fmq_env_test *test)
+    const fmq_env *fmq_env_test_env(const fmq_env_test *test)
+    void fmq_env_test_set_wall_offset(fmq_env_test *test, int64_t offset_ms)
+    void fmq_env_test_set_write_error(fmq_env_test *test, int error)
+
+
 cdef extern from "fastmq/log.h" nogil:
     ctypedef enum fmq_origin:
         FMQ_ORIGIN_CLIENT

@@ -404,6 +404,7 @@ cdef class Partition:
 
 cdef class Engine:
     cdef fmq_engine *handle
+    cdef fmq_env_test *test_env  # NULL: the real world as it is
     cdef object thread
     cdef bint threaded
 
@@ -421,8 +422,10 @@ cdef class Engine:
         int64_t frame_timeout_ms=30_000,
         int32_t sync_threads=4,
         int64_t flush_interval_ms=10,
+        bint test_mode=False,
     ):
         cdef fmq_engine_options options
+        cdef const fmq_env *env = fmq_env_system()
         fmq_engine_options_default(&options)
         options.node_id = node_id
         options.max_open_files = max_open_files
@@ -434,7 +437,12 @@ cdef class Engine:
         options.frame_timeout_ms = frame_timeout_ms
         options.sync_threads = sync_threads
         options.flush_interval_ms = flush_interval_ms
-        cdef int rc = fmq_engine_create(fmq_env_system(), NULL, &options, &self.handle)
+        if test_mode:
+            self.test_env = fmq_env_test_new()
+            if self.test_env == NULL:
+                raise MemoryError()
+            env = fmq_env_test_env(self.test_env)
+        cdef int rc = fmq_engine_create(env, NULL, &options, &self.handle)
         if rc != 0:
             raise OSError(-rc, os.strerror(-rc))
         self.threaded = thread
@@ -443,6 +451,18 @@ cdef class Engine:
         if self.handle != NULL:
             with nogil:
                 fmq_engine_destroy(self.handle)
+        if self.test_env != NULL:
+            fmq_env_test_free(self.test_env)
+
+    def set_wall_offset(self, int64_t offset_ms):
+        if self.test_env == NULL:
+            raise RuntimeError("the clock moves only in test mode")
+        fmq_env_test_set_wall_offset(self.test_env, offset_ms)
+
+    def set_write_error(self, int error):
+        if self.test_env == NULL:
+            raise RuntimeError("writes are made to fail only in test mode")
+        fmq_env_test_set_write_error(self.test_env, error)
 
     def start(self):
         if not self.threaded or self.thread is not None:

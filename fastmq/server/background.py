@@ -11,7 +11,6 @@ clean marker of each directory where all of that worked.
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,7 +84,7 @@ class Background:
 
     async def _every(self, name: str, interval_s: float, job: Job, dir_id: int) -> None:
         while True:
-            await trio.sleep(interval_s)
+            await self._context.clock.sleep(interval_s)
             if not self._context.storage.directories[dir_id].is_online:
                 continue
             # Read here, where topics change, not in the thread.
@@ -94,6 +93,10 @@ class Background:
                 await trio.to_thread.run_sync(job, dir_id, handles, limiter=self._threads)
             except Exception:
                 logger.exception("%s failed; it is tried again later", name)
+
+    def _now_ms(self) -> int:
+        """Return the broker's time, from a worker thread."""
+        return trio.from_thread.run_sync(self._context.clock.now_ms)
 
     def _each(
         self, handles: list[Partition], work: Callable[[Partition], object], what: str
@@ -111,7 +114,7 @@ class Background:
     # Retention and expiry.
 
     def _retain(self, _dir_id: int, handles: list[Partition]) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = self._now_ms()
 
         def retain(handle: Partition) -> None:
             if not handle.is_open() and not self._has_old_files(handle, now_ms):
@@ -145,7 +148,7 @@ class Background:
         return too_old or 0 <= retention_bytes < size
 
     def _expire_producers(self, _dir_id: int, handles: list[Partition]) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = self._now_ms()
         self._each(
             [handle for handle in handles if handle.is_open()],
             lambda handle: handle.expire_producers(now_ms),

@@ -20,7 +20,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -43,6 +43,9 @@ from fastmq.server.listeners import OpenListener, accept_connections, open_liste
 from fastmq.server.storage import Storage
 from fastmq.server.store import ClusterStore, ProducerIds
 from fastmq.server.topics import TopicManager
+
+if TYPE_CHECKING:
+    from fastmq.server.test_mode import TestMode
 
 __all__ = ["Announcement", "StorageFailedError", "run_broker"]
 
@@ -76,6 +79,7 @@ async def run_broker(
     ready_file: Path | None = None,
     announce: Callable[[Announcement], None] = lambda _: None,
     stop: trio.Event | None = None,
+    test_mode: "TestMode | None" = None,
 ) -> None:
     """Run one broker until it is told to stop.
 
@@ -84,13 +88,17 @@ async def run_broker(
         ready_file: written when clients can connect, removed at the stop.
         announce: called at the same moment.
         stop: ends it when set; None = SIGTERM and SIGINT do.
+        test_mode: of `fastmq.testing`: faults and a clock that can be moved.
 
     Raises:
-        ConfigError: the configuration cannot work here (AddressInUseError: a port is taken).
+        ConfigError: the configuration cannot work here (AddressInUseError: a port is taken), or
+            it is in test mode and not on loopback.
         DirectoryInUseError: another broker has a data directory.
         StorageFailedError: all data directories failed while it ran.
     """
-    broker = _Broker(config)
+    if test_mode is not None:
+        test_mode.check(config)
+    broker = _Broker(config, test_mode)
     try:
         await broker.live(ready_file, announce, stop)
     except BaseExceptionGroup as group:
@@ -108,8 +116,9 @@ async def run_broker(
 class _Broker:
     """The life of one broker; `started` is the whole of it."""
 
-    def __init__(self, config: BrokerConfig) -> None:
+    def __init__(self, config: BrokerConfig, test_mode: "TestMode | None" = None) -> None:
         self._config = config
+        self._test_mode = test_mode
         self._stop = trio.Event()
         self._serves = False
         self._accept_scope = trio.CancelScope()
@@ -175,7 +184,7 @@ class _Broker:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(store.run, name="metadata store")
-                    engine = _make_engine(config)
+                    engine = _make_engine(config, test_mode=self._test_mode is not None)
                     try:
                         async with self._serving(storage, store, engine) as context:
                             yield context
@@ -201,7 +210,15 @@ class _Broker:
             async with trio.open_nursery() as nursery:
                 if _is_nested(self._config):
                     nursery.start_soon(_drive, engine, name="reactor")
-                self._dispatcher = Dispatcher(engine, context.connections, ROUTES, context)
+                if self._test_mode is not None:
+                    self._test_mode.attach(context, nursery)
+                self._dispatcher = Dispatcher(
+                    engine,
+                    context.connections,
+                    ROUTES,
+                    context,
+                    None if self._test_mode is None else self._test_mode.intercept,
+                )
                 nursery.start_soon(self._dispatcher.run, name="dispatch")
                 nursery.start_soon(context.groups.run, name="group coordinators")
                 context.adopt_offsets_topic()
@@ -347,9 +364,10 @@ async def _drive(engine: Engine) -> None:
         engine.run_once(0)
 
 
-def _make_engine(config: BrokerConfig) -> Engine:
+def _make_engine(config: BrokerConfig, *, test_mode: bool) -> Engine:
     return Engine(
         node_id=config.node_id,
+        test_mode=test_mode,
         thread=not _is_nested(config),
         max_open_files=config.get_int("fastmq.files.open.max"),
         max_request_bytes=config.get_int("socket.request.max.bytes"),

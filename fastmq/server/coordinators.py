@@ -260,6 +260,7 @@ class CoordinatorDriver(Generic[S]):
         self.needs_flush: set[ShardRunner[S]] = set()
         self._timer_scope: trio.CancelScope | None = None
         self._timer_at_ms: int | None = None
+        clock.on_advanced(self._run_due)
         self._load_send, self._load_receive = trio.open_memory_channel[ShardRunner[S]](10_000)
 
     # What runners use.
@@ -415,14 +416,18 @@ class CoordinatorDriver(Generic[S]):
                 if self._timer_at_ms is not None:
                     scope.deadline = self._clock.trio_deadline(self._timer_at_ms)
                 await trio.sleep_forever()
-            self._timer_at_ms = None
-            now_ms = self.now_ms()
-            for runner in list(self._runners.values()):
-                if runner.deadline_ms is not None:
-                    if runner.deadline_ms <= now_ms:
-                        runner.on_timer(now_ms)
-                    else:
-                        self.wake_timer_by(runner.deadline_ms)
+            self._run_due()
+
+    def _run_due(self) -> None:
+        """Run the timers that are due, and see that the timer task wakes for the next."""
+        self._timer_at_ms = None
+        now_ms = self.now_ms()
+        for runner in list(self._runners.values()):
+            if runner.deadline_ms is not None:
+                if runner.deadline_ms <= now_ms:
+                    runner.on_timer(now_ms)
+                else:
+                    self.wake_timer_by(runner.deadline_ms)
 
 
 def next_offset(batches: bytes) -> int:

@@ -45,11 +45,17 @@ logger = logging.getLogger(__name__)
 
 SlowHandler = Callable[..., Awaitable[Message | None]]
 Continuation = Callable[[], Awaitable[Message | None]]
+Intercept = Callable[["Dispatcher", "Request"], bool]
+"""Takes a request over before it is handled (faults in tests), or returns False."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One frame on its way to an answer. Answered exactly once, by `reply` or by the dispatcher."""
+    """One frame on its way to an answer. Answered exactly once, by `reply` or by the dispatcher.
+
+    `on_answer` and `is_lost` are for faults in tests: the response passes through the one, and a
+    lost answer becomes a closed connection.
+    """
 
     conn_id: int
     connection: Connection
@@ -61,6 +67,8 @@ class Request:
     started_ns: int
     dispatcher: "Dispatcher" = field(repr=False)
     answered: bool = False
+    on_answer: Callable[[Message], Message] | None = None
+    is_lost: bool = False
 
     def reply(self, response: object) -> None:
         """Send the response; None sends nothing (acks=0) and lets the next frame run."""
@@ -104,7 +112,9 @@ class Dispatcher:
         connections: ConnectionTable,
         routes: Mapping[int, Route],
         context: "BrokerContext",
+        intercept: "Intercept | None" = None,
     ) -> None:
+        self._intercept = intercept
         self._engine = engine
         self._connections = connections
         self._routes = routes
@@ -192,7 +202,8 @@ class Dispatcher:
             self,
         )
         self.open_requests += 1
-        self._start(request)
+        if self._intercept is None or not self._intercept(self, request):
+            self.start(request)
 
     def _on_unsupported(
         self, connection: Connection, api_key: int, version: int, correlation_id: int
@@ -209,7 +220,8 @@ class Dispatcher:
         )
         self._send(connection.conn_id, None, close=True)
 
-    def _start(self, request: Request) -> None:
+    def start(self, request: Request) -> None:
+        """Run the handler of a request."""
         try:
             handler = self._handler(request.api_key)
             kind = self._routes[request.api_key].kind
@@ -269,7 +281,12 @@ class Dispatcher:
     def answer(self, request: Request, response: Message | None) -> None:
         """Encode and send the response of a request; None sends nothing."""
         payload = None
+        if request.is_lost:
+            self.hang_up(request)
+            return
         if response is not None:
+            if request.on_answer is not None:
+                response = request.on_answer(response)
             try:
                 payload = encode_response(
                     request.api_key, request.version, request.correlation_id, response
@@ -284,6 +301,9 @@ class Dispatcher:
 
     def answer_encoded(self, request: Request, payload: bytes) -> None:
         """Send an encoded response."""
+        if request.is_lost:
+            self.hang_up(request)
+            return
         self._finish(request)
         self._send(request.conn_id, payload)
 

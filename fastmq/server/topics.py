@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fastmq._native.core import (
+    SLOW_FETCH,
     SLOW_PRODUCE,
     Engine,
     Partition,
@@ -120,6 +121,7 @@ class TopicManager:
         # Renamed directories that `background` removes.
         self.deletions: deque[str] = deque()
         self.full_directories: set[int] = set()
+        self._routed_flags = 0
         self.generation = 0
 
     # Reading.
@@ -392,6 +394,16 @@ class TopicManager:
                 if handle is not None and handle.dir_id in changed:
                     handle.set_config(self._native_of(topic, handle.dir_id))
 
+    def route_to_python(self, *, produce: bool, fetch: bool) -> None:
+        """Send Produce or Fetch of every partition to the Python handlers, or leave them to C.
+
+        For faults in tests; the handlers answer as C does.
+        """
+        flags = (SLOW_PRODUCE if produce else 0) | (SLOW_FETCH if fetch else 0)
+        if flags != self._routed_flags:
+            self._routed_flags = flags
+            self.reconfigure_all()
+
     # Inside.
 
     def _quota(self) -> Quota:
@@ -399,14 +411,17 @@ class TopicManager:
         return Quota(config.get_int("fastmq.topics.max"), config.get_int("fastmq.partitions.max"))
 
     def _native_of(self, topic: Topic, dir_id: int) -> PartitionConfig:
-        if dir_id not in self.full_directories:
+        flags = self._routed_flags
+        if dir_id in self.full_directories:
+            flags |= SLOW_PRODUCE
+        if not flags:
             return topic.native
         factor = topic.state.replication_factor
         return native_config(
             self._config(),
             topic.config,
             factor,
-            flags=SLOW_PRODUCE,
+            flags=flags,
             keep_all=topic.is_internal,
         )
 
