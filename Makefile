@@ -4,13 +4,14 @@
 PYTHON ?= python3
 SEED ?= 1
 PERF_SECONDS ?= 5
+FUZZ_SECONDS ?= 60
 BIN := $(shell $(PYTHON) -c "import sysconfig; print(sysconfig.get_path(\"scripts\"))")
 C_FILES = $(shell git ls-files --cached --others --exclude-standard 'csrc/*.[ch]' 'perf/*.[ch]')
 PYX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.pyx' '*.pxd')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug lint format type test test-c test-native fuzz interop reliability rel-long \
-	bench docs docs-check dist check ci clean
+.PHONY: help build debug lint format type test test-c test-native fuzz rel-fuzz interop reliability \
+	rel-long bench docs docs-check dist check ci clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,11 @@ test-native: build ## property tests of the native modules
 
 fuzz: ## replay the corpus of every fuzz target, then mutate it for a while
 	$(MAKE) -C csrc fuzz
+
+rel-fuzz: build ## every C fuzz target for FUZZ_SECONDS, then 20 million requests over sockets
+	$(MAKE) -C csrc rel-fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(SEED)
+	FUZZ_COUNT=20000000 FUZZ_SEED=$(SEED) $(PYTHON) -m pytest -s -o timeout=7200 \
+		"tests/reliability/test_grammar_fuzz.py::test_faulty_requests_are_answered_or_refused[quick]"
 
 interop: build ## clients that others wrote, full size
 	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s

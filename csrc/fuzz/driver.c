@@ -1,6 +1,6 @@
 /* fuzz/driver.c - runs LLVMFuzzerTestOneInput where there is no libFuzzer (gcc).
  *
- *   fuzz_x --corpus DIR [--runs N] [--seed S] [--save FILE]     replay, then mutate
+ *   fuzz_x --corpus DIR [--runs N] [--seconds T] [--seed S] [--save FILE]   replay, then mutate
  *   fuzz_x FILE...                                              run these inputs and stop
  *
  * Every input is handed over in a heap block of its exact size, so that the address sanitizer sees
@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define INPUT_SIZE_MAX 65536
@@ -225,9 +226,13 @@ static size_t mutate(uint8_t *data, size_t size) {
     }
 }
 
-static void run_mutations(unsigned long long runs) {
+/* Run at most `runs` mutations, and none after `deadline`; returns how many were run. */
+static unsigned long long run_mutations(unsigned long long runs, time_t deadline) {
     static uint8_t scratch[INPUT_SIZE_MAX];
     for (unsigned long long run = 0; run < runs; run++) {
+        if ((run & 255) == 0 && time(NULL) >= deadline) {
+            return run;
+        }
         const input *start = &corpus[below(corpus_count)];
         size_t size = start->size;
         memcpy(scratch, start->data, size);
@@ -236,12 +241,14 @@ static void run_mutations(unsigned long long runs) {
         }
         run_one(scratch, size);
     }
+    return runs;
 }
 
 int main(int argc, char **argv) {
     const char *corpus_path = NULL;
     unsigned long long runs = 0;
     unsigned long long seed = 1;
+    time_t deadline = (time_t)INT_MAX;
     int files = 0;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -249,6 +256,8 @@ int main(int argc, char **argv) {
             corpus_path = value;
         } else if (strcmp(argv[i], "--runs") == 0) {
             runs = strtoull(value, NULL, 10);
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            deadline = time(NULL) + (time_t)strtoul(value, NULL, 10);
         } else if (strcmp(argv[i], "--seed") == 0) {
             seed = strtoull(value, NULL, 10);
         } else if (strcmp(argv[i], "--save") == 0) {
@@ -273,7 +282,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < corpus_count; i++) {
         run_one(corpus[i].data, corpus[i].size);
     }
-    run_mutations(runs);
+    runs = run_mutations(runs, deadline);
     printf("%zu inputs and %llu mutations from seed %llu, no failure\n", corpus_count, runs, seed);
     for (size_t i = 0; i < corpus_count; i++) {
         free(corpus[i].data);

@@ -60,7 +60,8 @@ def _dump(file: Path, *, print_data: bool, as_json: bool) -> bool:
 
 def _line(file: Path, entry: Entry, *, as_json: bool) -> str:
     if as_json:
-        return json.dumps({"file": str(file), **entry}, ensure_ascii=False)
+        # ASCII only: what clients call themselves must not steer a terminal.
+        return json.dumps({"file": str(file), **entry})
     return entry_text(entry)
 
 

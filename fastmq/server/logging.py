@@ -17,13 +17,14 @@ from fastmq.limits import LOG_KINDS_MAX, LOG_LINES_PER_SECOND
 
 __all__ = ["JSONFormatter", "RateLimitFilter", "TextFormatter", "configure"]
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127, 0x85)} | {
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-}
+# Control characters, some of which steer terminals (0x9b is as good as ESC [), and those that end
+# lines or turn the direction of the text that follows.
+_ESCAPES = (
+    {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+    | {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F))}
+    | {code: f"\\u{code:04x}" for code in range(0x2066, 0x206A)}
+    | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+)
 # Attributes that every record has; what else is there came in as `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "suppressed"}
 
@@ -39,7 +40,9 @@ class TextFormatter(logging.Formatter):
         if suppressed:
             line += f" ({suppressed} more like this were not shown)"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, since what an exception says may come from a client, line feeds included.
+            lines = self.formatException(record.exc_info).splitlines()
+            line += "".join(f"\n  {text.translate(_ESCAPES)}" for text in lines)
         return line
 
 

@@ -26,6 +26,19 @@ def test_text_lines_cannot_be_forged_by_line_feeds():
     assert len(line.splitlines()) == 1
 
 
+def test_tracebacks_are_indented_and_cannot_be_forged():
+    entry = record("failed")
+    error = ValueError("a\n2026-01-01T00:00:00.000Z INFO fastmq.x forged\x9b\u202e")
+    with pytest.raises(ValueError) as caught:
+        raise error
+    entry.exc_info = (ValueError, error, caught.tb)
+    first, *rest = server_logging.TextFormatter().format(entry).split("\n")
+    assert first.endswith("failed")
+    assert len(rest) > 2
+    assert all(line.startswith("  ") for line in rest)
+    assert rest[-1].endswith("forged\\x9b\\u202e")
+
+
 def test_json_lines_carry_extra_fields(fastmq_logger):
     stream = io.StringIO()
     server_logging.configure("json", level="debug", stream=stream)

@@ -28,8 +28,8 @@ class RawClient:
         return self._correlation_id
 
     def receive_frame(self) -> bytes:
-        (size,) = struct.unpack(">i", self._exactly(4))
-        return self._exactly(size)
+        (size,) = struct.unpack(">i", self.receive_exactly(4))
+        return self.receive_exactly(size)
 
     def receive(self, api_key: int, version: int, correlation_id: int) -> Any:
         answered, response = decode_response(api_key, version, self.receive_frame())
@@ -47,7 +47,7 @@ class RawClient:
         except ConnectionResetError:
             return True
 
-    def _exactly(self, size: int) -> bytes:
+    def receive_exactly(self, size: int) -> bytes:
         parts = []
         while size:
             part = self.sock.recv(size)
