@@ -102,6 +102,10 @@ MAINTENANCE_SLICE: Final = 64
 INLINE_INFLATE_BYTES_MAX: Final = 16 << 10
 # Committed offsets on the metrics page; more would be a page of tens of megabytes.
 METRICS_GROUP_OFFSETS_MAX: Final = 20_000
+# Groups whose lag is worked out; each is seven series on the metrics page.
+LAG_GROUPS_MAX: Final = 2_000
+# Records that one look at the lag may read for their timestamps.
+LAG_TIMES_MAX: Final = 64
 # Encoded Metadata answers: version times listener times what is included; clients use a few.
 METADATA_CACHE_ENTRIES_MAX: Final = 32
 

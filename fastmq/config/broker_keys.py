@@ -572,6 +572,20 @@ _OPERATION: Final = (
         "host:port of the Prometheus endpoint; empty = none.",
     ),
     fixed(
+        "fastmq.lag.interval.ms",
+        _LONG,
+        5_000,
+        "How often the lag of groups is worked out, where there is a metrics listener.",
+        at_least(10),
+    ),
+    fixed(
+        "fastmq.lag.target.ms",
+        _LONG,
+        60_000,
+        "wanted_consumers of a group are those that would catch up in this time.",
+        at_least(1),
+    ),
+    fixed(
         "fastmq.log.format",
         _STRING,
         "text",

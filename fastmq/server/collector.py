@@ -1,7 +1,7 @@
 """What is on the metrics page. Imported by the first scrape: the client library costs start-up."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from fastmq._native.core import Partition, PartitionError
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.limits import METRICS_GROUP_OFFSETS_MAX
 from fastmq.protocol.api import APIS
+from fastmq.scaling import GroupLag
 from fastmq.server.context import BrokerContext
 from fastmq.server.coordinators import ShardState
 from fastmq.server.dispatch import Dispatcher
@@ -45,6 +46,30 @@ _KAFKA_TOTALS = {
 }
 
 
+# Name, documentation, value: None makes no sample.
+_LAG_GAUGES: tuple[tuple[str, str, Callable[[GroupLag], float | None]], ...] = (
+    ("fastmq_group_lag_sum", "Records that a group is behind.", lambda g: g.lag),
+    (
+        "fastmq_group_lag_seconds",
+        "Age of the next record of the partition that is furthest behind.",
+        lambda g: g.lag_seconds,
+    ),
+    ("fastmq_group_consume_rate", "Records per second committed.", lambda g: g.consume_rate),
+    ("fastmq_group_produce_rate", "Records per second produced.", lambda g: g.produce_rate),
+    (
+        "fastmq_group_eta_seconds",
+        "Time until the lag is 0; absent while it does not shrink.",
+        lambda g: g.eta_seconds,
+    ),
+    (
+        "fastmq_group_wanted_consumers",
+        "Consumers that would catch up within fastmq.lag.target.ms.",
+        lambda g: g.wanted_consumers,
+    ),
+    ("fastmq_group_lagging_partitions", "Partitions with lag.", lambda g: g.lagging_partitions),
+)
+
+
 class Snapshot(NamedTuple):
     """What belongs to the event loop's thread, at one moment.
 
@@ -53,15 +78,17 @@ class Snapshot(NamedTuple):
         states: number of groups by state.
         members: of all groups.
         offsets: (group, topic, partition, committed offset).
+        lags: estimates, by group.
     """
 
     handles: list[Partition]
     states: dict[str, int]
     members: int
     offsets: list[tuple[str, str, int, int]]
+    lags: Mapping[str, GroupLag]
 
 
-def take_snapshot(context: BrokerContext) -> Snapshot:
+def take_snapshot(context: BrokerContext, lags: Mapping[str, GroupLag]) -> Snapshot:
     """Read topics and shards; in the thread that changes them."""
     states: Counter[str] = Counter()
     members = 0
@@ -72,7 +99,7 @@ def take_snapshot(context: BrokerContext) -> Snapshot:
             members += runner.shard.member_count()
             room = METRICS_GROUP_OFFSETS_MAX - len(offsets)
             offsets += islice(runner.shard.committed_offsets(), room)
-    return Snapshot(context.topics.handles(), dict(states), members, offsets)
+    return Snapshot(context.topics.handles(), dict(states), members, offsets, lags)
 
 
 def render(context: BrokerContext, dispatcher: Dispatcher, snapshot: Snapshot) -> tuple[str, bytes]:
@@ -102,6 +129,7 @@ class BrokerCollector:
         yield from self._broker()
         yield from self._logs()
         yield from self._groups()
+        yield from self._lags()
 
     def _engine(self) -> Iterator[Metric]:
         gauges = ("connections", "parked_fetches", "pending_acks", "buffered_bytes", "open_files")
@@ -232,3 +260,13 @@ class BrokerCollector:
         yield GaugeMetricFamily(
             "fastmq_group_members", "Members of all groups.", value=seen.members
         )
+
+    def _lags(self) -> Iterator[Metric]:
+        """Yield the estimates of `server.lag`, one series for each group."""
+        for name, doc, value in _LAG_GAUGES:
+            family = GaugeMetricFamily(name, doc, labels=["group"])
+            for group_id, lag in self._snapshot.lags.items():
+                number = value(lag)
+                if number is not None:
+                    family.add_metric([group_id], number)
+            yield family

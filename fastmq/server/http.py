@@ -18,11 +18,18 @@ logger = logging.getLogger(__name__)
 Page = Callable[[], Awaitable[tuple[str, bytes]]]
 """Returns (content type, body)."""
 
+Finder = Callable[[str], tuple[str, bytes] | None]
+"""Makes the page of a path that is not among the fixed ones; None when there is none."""
+
 _DEADLINE_S = 10.0
 
 
-async def serve_pages(listeners: list[trio.SocketListener], pages: dict[str, Page]) -> None:
-    """Answer GET requests for `pages` (by path) until cancelled."""
+async def serve_pages(
+    listeners: list[trio.SocketListener],
+    pages: dict[str, Page],
+    find: Finder = lambda _: None,
+) -> None:
+    """Answer GET requests for `pages` (by path), or what `find` makes, until cancelled."""
     limiter = trio.CapacityLimiter(METRICS_CONNECTIONS_MAX)
 
     async def handle(stream: trio.SocketStream) -> None:
@@ -32,14 +39,14 @@ async def serve_pages(listeners: list[trio.SocketListener], pages: dict[str, Pag
             async with limiter:
                 with trio.move_on_after(_DEADLINE_S):
                     try:
-                        await _answer(stream, pages)
+                        await _answer(stream, pages, find)
                     except (trio.BrokenResourceError, trio.ClosedResourceError):
                         logger.debug("a scraper went away")
 
     await trio.serve_listeners(handle, listeners)
 
 
-async def _answer(stream: trio.SocketStream, pages: dict[str, Page]) -> None:
+async def _answer(stream: trio.SocketStream, pages: dict[str, Page], find: Finder) -> None:
     head = bytearray()
     while head.find(b"\r\n\r\n") < 0 and head.find(b"\n\n") < 0:
         chunk = await stream.receive_some(4096)
@@ -51,16 +58,18 @@ async def _answer(stream: trio.SocketStream, pages: dict[str, Page]) -> None:
     page = pages.get(path)
     if bytes(method) not in (b"GET", b"HEAD"):
         await _send(stream, "405 Method Not Allowed", "text/plain", b"GET only\n")
-    elif page is None:
-        known = "".join(f"{name}\n" for name in sorted(pages)).encode()
-        await _send(stream, "404 Not Found", "text/plain", b"here are:\n" + known)
     else:
         try:
-            content_type, body = await page()
+            made = find(path) if page is None else await page()
         except Exception:
             logger.exception("page %s failed", path)
             await _send(stream, "500 Internal Server Error", "text/plain", b"see the log\n")
             return
+        if made is None:
+            known = "".join(f"{name}\n" for name in sorted(pages)).encode()
+            await _send(stream, "404 Not Found", "text/plain", b"here are:\n" + known)
+            return
+        content_type, body = made
         await _send(stream, "200 OK", content_type, b"" if bytes(method) == b"HEAD" else body)
 
 

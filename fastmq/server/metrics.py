@@ -12,7 +12,8 @@ import trio
 from fastmq.config import split_address
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Dispatcher
-from fastmq.server.http import serve_pages
+from fastmq.server.http import Page, serve_pages
+from fastmq.server.lag import LagWatch
 from fastmq.server.listeners import bind_sockets
 
 __all__ = ["serve_metrics"]
@@ -24,7 +25,7 @@ async def serve_metrics(
     *,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `/metrics` on `fastmq.metrics.listener` until cancelled.
+    """Serve `/metrics` and `/groups` on `fastmq.metrics.listener` until cancelled.
 
     Reports `host:port` as started.
 
@@ -37,6 +38,8 @@ async def serve_metrics(
     sockets = bind_sockets(host, port)
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
+    lag = LagWatch(context)
+
     async def metrics_page() -> tuple[str, bytes]:
         from fastmq.server.collector import (
             render,
@@ -44,9 +47,17 @@ async def serve_metrics(
         )
 
         # Topics and shards belong to this thread; the page is made in another.
-        snapshot = take_snapshot(context)
+        snapshot = take_snapshot(context, lag.groups)
         return await trio.to_thread.run_sync(render, context, dispatcher, snapshot)
+
+    async def groups_page() -> tuple[str, bytes]:
+        page = lag.page("/groups")
+        assert page is not None
+        return page
 
     bound = sockets[0].getsockname()[1]
     task_status.started(f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}")
-    await serve_pages(listeners, {"/metrics": metrics_page})
+    pages: dict[str, Page] = {"/metrics": metrics_page, "/groups": groups_page}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lag.run, name="lag")
+        await serve_pages(listeners, pages, lag.page)

@@ -367,6 +367,16 @@ class GroupCoordinatorShard:
             for topic, partition, value in offsets:
                 yield group_id, topic, partition, value.offset
 
+    def group_offsets(self) -> Iterator[tuple[str, str, int, Iterator[tuple[str, int, int]]]]:
+        """Walk over (group, state, number of members, its (topic, partition, committed offset)).
+
+        Nothing else may be called meanwhile.
+        """
+        for group_id, group in self._groups.items():
+            offsets = self._offsets.get(group_id, ())
+            rows = ((topic, partition, value.offset) for topic, partition, value in offsets)
+            yield group_id, group.state.value, len(group.members), rows
+
     def group_counts(self) -> Counter[str]:
         """Count the groups per state name."""
         return Counter(group.state.value for group in self._groups.values())
