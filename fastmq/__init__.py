@@ -1,5 +1,36 @@
-"""fastmq: a distributed message queue that speaks Kafka's protocol, with a C hot path."""
+"""fastmq: a distributed message queue that speaks Kafka's protocol, with a C hot path.
+
+The names below are imported when they are used: a broker does not load the client, nor a client
+what only brokers need.
+"""
+
+from typing import TYPE_CHECKING
 
 from fastmq._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from fastmq.client.admin.results import NewTopic as NewTopic
+    from fastmq.client.fronts.admin import Admin as Admin
+    from fastmq.client.topic_partition import TopicPartition as TopicPartition
+
+__all__ = ["Admin", "NewTopic", "TopicPartition", "__version__"]
+
+_LATE = {
+    "Admin": "fastmq.client.fronts.admin",
+    "NewTopic": "fastmq.client.admin.results",
+    "TopicPartition": "fastmq.client.topic_partition",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(_LATE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

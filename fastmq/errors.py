@@ -10,6 +10,7 @@ are `KafkaError`s too, with the code that fits best, so that `except KafkaError`
 broker or the way to it can do.
 """
 
+from collections.abc import Hashable, Mapping
 from enum import IntEnum
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "KafkaError",
     "ProtocolError",
     "RequestTimedOut",
+    "SomeFailed",
     "error_code",
 ]
 
@@ -291,3 +293,17 @@ class ClientClosed(_ClientError):  # noqa: N818
     """The client is closed, or belongs to the process before a fork."""
 
     CODE = ErrorCode.OPERATION_NOT_ATTEMPTED
+
+
+class SomeFailed(KafkaError):  # noqa: N818
+    """Some of several things that were asked for at once were refused; the others are done.
+
+    Attributes:
+        errors: why, by what the caller named. `code` is that of the first.
+    """
+
+    def __init__(self, errors: Mapping[Hashable, KafkaError]) -> None:
+        self.errors = dict(errors)
+        first = next(iter(self.errors.values()))
+        text = "; ".join(error.message for error in self.errors.values())
+        super().__init__(first.code, f"{len(self.errors)} failed: {text}")

@@ -1,0 +1,5 @@
+"""What people call: thin fronts over the pure machines, blocking and async.
+
+`admin` is `fastmq.Admin`; `aio_admin` is `fastmq.aio.Admin`, with the same methods as coroutines.
+A front checks its arguments, hands them to the machine and waits; it decides nothing.
+"""
