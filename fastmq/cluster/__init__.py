@@ -13,6 +13,7 @@ A topic exists when its own row does: planners put partition rows before the top
 the topic's row first, so a plan that is cut into several transactions leaves no half topic.
 """
 
+from fastmq.cluster.alter_partition import IsrAnswer, IsrProposal, plan_alter_partition
 from fastmq.cluster.changes import (
     ANY_REVISION,
     Change,
@@ -59,6 +60,8 @@ __all__ = [
     "DropPartition",
     "DropTopic",
     "Endpoint",
+    "IsrAnswer",
+    "IsrProposal",
     "NewPartitions",
     "NewTopic",
     "PartitionState",
@@ -73,6 +76,7 @@ __all__ = [
     "check_topic_name",
     "is_internal_topic",
     "plan_add_partitions",
+    "plan_alter_partition",
     "plan_config",
     "plan_create_topics",
     "plan_delete_topics",

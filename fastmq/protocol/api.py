@@ -69,6 +69,7 @@ class ApiKey(IntEnum):
     DESCRIBE_USER_SCRAM_CREDENTIALS = 50
     ALTER_USER_SCRAM_CREDENTIALS = 51
     DESCRIBE_QUORUM = 55
+    ALTER_PARTITION = 56
     UPDATE_FEATURES = 57
     DESCRIBE_CLUSTER = 60
     DESCRIBE_PRODUCERS = 61
@@ -155,6 +156,7 @@ APIS = _table(
     (ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS, "DescribeUserScramCredentials", 0, 0, 0),
     (ApiKey.ALTER_USER_SCRAM_CREDENTIALS, "AlterUserScramCredentials", 0, 0, 0),
     (ApiKey.DESCRIBE_QUORUM, "DescribeQuorum", 0, 2, 0),
+    (ApiKey.ALTER_PARTITION, "AlterPartition", 2, 3, 0),
     (ApiKey.UPDATE_FEATURES, "UpdateFeatures", 0, 2, 0),
     (ApiKey.DESCRIBE_CLUSTER, "DescribeCluster", 0, 2, 0),
     (ApiKey.DESCRIBE_PRODUCERS, "DescribeProducers", 0, 0, 0),

@@ -1,0 +1,106 @@
+"""The controller's answer to leaders that want another in-sync set. Pure.
+
+A proposal counts only on the very state that it was made on: its leader epoch and its partition
+epoch are compared, so two changes on their way cannot undo each other. Who is fenced, or has
+registered anew since the leader heard of it, is not let in: what it acknowledged, an earlier life
+of it did.
+
+Source: KIP-497, KIP-841, KIP-903.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fastmq.cluster.changes import Change, PutPartition
+from fastmq.cluster.image import ClusterImage
+from fastmq.cluster.state import PartitionState
+from fastmq.errors import ErrorCode
+
+__all__ = ["IsrAnswer", "IsrProposal", "plan_alter_partition"]
+
+
+class IsrProposal(NamedTuple):
+    """An in-sync set that a leader wants.
+
+    Attributes:
+        leader_epoch: in which it leads.
+        partition_epoch: of the state that it knows.
+        isr: (broker id, its epoch or -1), the leader included.
+    """
+
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+    partition_epoch: int
+    isr: tuple[tuple[int, int], ...]
+
+
+class IsrAnswer(NamedTuple):
+    """What became of a proposal, and the state afterwards; None when there is no such partition."""
+
+    topic_id: bytes
+    partition: int
+    error: ErrorCode
+    state: PartitionState | None
+
+
+def plan_alter_partition(
+    image: ClusterImage,
+    leader_id: int,
+    proposals: Iterable[IsrProposal],
+    live: Mapping[int, int],
+) -> tuple[list[Change], list[IsrAnswer]]:
+    """Return the changes to be committed, and the answers that hold once they are.
+
+    Args:
+        image: the cluster.
+        leader_id: who proposes.
+        proposals: of partitions that it leads.
+        live: the brokers that may be in sync, with their epochs.
+    """
+    changes: list[Change] = []
+    answers = []
+    for proposal in proposals:
+        state = _state(image, proposal)
+        error = _judge(state, leader_id, proposal, live)
+        if state is not None and error is ErrorCode.NONE:
+            before = state
+            state = before._replace(
+                isr=tuple(broker for broker, _ in proposal.isr),
+                partition_epoch=before.partition_epoch + 1,
+            )
+            changes.append(
+                PutPartition(proposal.topic_id, proposal.partition, state, before.revision)
+            )
+        answers.append(IsrAnswer(proposal.topic_id, proposal.partition, error, state))
+    return changes, answers
+
+
+def _state(image: ClusterImage, proposal: IsrProposal) -> PartitionState | None:
+    topic = image.topic_by_id(proposal.topic_id)
+    if topic is None or not 0 <= proposal.partition < len(topic.partitions):
+        return None
+    return topic.partitions[proposal.partition]
+
+
+def _judge(
+    state: PartitionState | None,
+    leader_id: int,
+    proposal: IsrProposal,
+    live: Mapping[int, int],
+) -> ErrorCode:
+    if state is None:
+        return ErrorCode.UNKNOWN_TOPIC_ID
+    if state.leader != leader_id or proposal.leader_epoch != state.leader_epoch:
+        return ErrorCode.FENCED_LEADER_EPOCH
+    if proposal.partition_epoch != state.partition_epoch:
+        return ErrorCode.INVALID_UPDATE_VERSION
+    members = [broker for broker, _ in proposal.isr]
+    if leader_id not in members or not set(members) <= set(state.replicas):
+        return ErrorCode.INVALID_REQUEST
+    for broker, epoch in proposal.isr:
+        if broker in state.isr:
+            continue
+        if live.get(broker) is None or epoch not in (-1, live[broker]):
+            return ErrorCode.INELIGIBLE_REPLICA
+    return ErrorCode.NONE
