@@ -14,6 +14,7 @@ from collections.abc import Hashable, Mapping
 from enum import IntEnum
 
 __all__ = [
+    "AuthenticationError",
     "BufferFull",
     "ClientClosed",
     "ConfigError",
@@ -242,6 +243,13 @@ class KafkaError(FastmqError):
     def retriable(self) -> bool:
         """Whether the client may try again."""
         return self.code.retriable
+
+
+class AuthenticationError(KafkaError):
+    """The other end of a connection is not who it has to be."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.SASL_AUTHENTICATION_FAILED, message)
 
 
 class ProtocolError(FastmqError):

@@ -6,10 +6,14 @@ only from the trio thread.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastmq.config import BrokerConfig
 from fastmq.errors import ConfigError
 from fastmq.server.listeners import OpenListener
+
+if TYPE_CHECKING:
+    from fastmq.auth import PeerIdentity, PeerServer
 
 __all__ = ["Connection", "ConnectionLimits", "ConnectionTable"]
 
@@ -23,6 +27,9 @@ class Connection:
     host: str
     software_name: str = ""
     software_version: str = ""
+    # Another broker, once it has proved that it is one, and the exchange until then.
+    peer: "PeerIdentity | None" = None
+    peer_exchange: "PeerServer | None" = None
 
 
 @dataclass(frozen=True, slots=True)

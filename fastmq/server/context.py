@@ -4,7 +4,9 @@ It holds the parts and passes engine events on to them. It decides nothing.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
 
 from fastmq._native.core import Engine
 from fastmq.cluster import ConfigKind
@@ -20,6 +22,9 @@ from fastmq.server.metadata_cache import MetadataCache
 from fastmq.server.storage import Storage, holds_records
 from fastmq.server.store import ClusterStore, ProducerIds
 from fastmq.server.topics import TopicManager
+
+if TYPE_CHECKING:
+    from fastmq.server.fetchers import ReplicaFetchers
 
 __all__ = ["BrokerAddress", "BrokerContext"]
 
@@ -50,6 +55,7 @@ class BrokerContext:
         producer_ids: ProducerIds,
         groups: CoordinatorDriver[GroupCoordinatorShard],
         on_all_dirs_offline: Callable[[], None],
+        peer_secret: bytes | None = None,
     ) -> None:
         self.config = config
         self.cluster_id = cluster_id
@@ -67,6 +73,11 @@ class BrokerContext:
         self.metadata_cache = MetadataCache()
         self.draining = False
         self._on_all_dirs_offline = on_all_dirs_offline
+        # By which other brokers prove that they are of this cluster; None: there are no others.
+        self.peer_secret = peer_secret
+        self.fetchers: ReplicaFetchers | None = None
+        # Set when a follower of ours has caught up; whoever looks replaces it.
+        self.replicas_changed = trio.Event()
 
     def own_address(self, listener: OpenListener) -> BrokerAddress:
         """Return this broker's address for clients of a listener."""
@@ -161,6 +172,15 @@ class BrokerContext:
             self.appends.on_appended(token, code)
         else:
             self.groups.on_appended(token, code)
+
+    def on_fetcher(self, leader_id: int) -> None:
+        """Go on fetching from a leader: what this broker follows is synced."""
+        if self.fetchers is not None:
+            self.fetchers.on_synced(leader_id)
+
+    def on_replicas(self) -> None:
+        """Look at who has caught up."""
+        self.replicas_changed.set()
 
     def on_dir_offline(self, dir_id: int, errno: int) -> None:
         """Take note that a directory has failed; with the last one, the broker stops."""

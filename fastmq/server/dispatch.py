@@ -163,6 +163,10 @@ class Dispatcher:
             logger.debug("connection %d closed: %s", event[1], event[2])
         elif kind == core.EVENT_DIR_OFFLINE:
             self._context.on_dir_offline(*cast("tuple[int, int]", event[1:3]))
+        elif kind == core.EVENT_FETCHER:
+            self._context.on_fetcher(cast("int", event[1]))
+        elif kind == core.EVENT_REPLICAS:
+            self._context.on_replicas()
         else:
             raise AssertionError(f"unknown engine event {event!r}")
 
@@ -209,7 +213,9 @@ class Dispatcher:
         self, connection: Connection, api_key: int, version: int, correlation_id: int
     ) -> None:
         if api_key == ApiKey.API_VERSIONS:
-            payload = unsupported_api_versions(correlation_id, self._routes)
+            payload = unsupported_api_versions(
+                correlation_id, [key for key, route in self._routes.items() if route.advertised]
+            )
             self._send(connection.conn_id, payload)
             return
         logger.warning(

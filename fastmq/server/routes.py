@@ -28,11 +28,15 @@ DEFERRED = Deferred.DEFERRED
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where the handler of one API is; its module is imported at the first frame."""
+    """Where the handler of one API is; its module is imported at the first frame.
+
+    What brokers ask each other is served, but not advertised.
+    """
 
     kind: Kind
     module: str
     function: str
+    advertised: bool = True
 
     def load(self) -> Callable[..., object]:
         """Import the handler."""

@@ -5,7 +5,8 @@ response; an inline one may return DEFERRED instead and answer later. What it ra
 error response in `fastmq.server.dispatch`. Errors of single topics or partitions are put into the
 response by the handler itself.
 
-`ROUTES` is also what ApiVersions advertises: a row here means the API is finished.
+ApiVersions advertises what `ROUTES` does not keep between brokers: such a row means that the API is
+finished.
 """
 
 from typing import Final
@@ -13,11 +14,11 @@ from typing import Final
 from fastmq.protocol.api import ApiKey
 from fastmq.server.routes import Kind, Route
 
-__all__ = ["ROUTES"]
+__all__ = ["ADVERTISED", "ROUTES"]
 
 
-def _route(kind: Kind, area: str, function: str) -> Route:
-    return Route(kind, f"fastmq.server.handlers.{area}", function)
+def _route(kind: Kind, area: str, function: str, *, advertised: bool = True) -> Route:
+    return Route(kind, f"fastmq.server.handlers.{area}", function, advertised)
 
 
 ROUTES: Final[dict[int, Route]] = {
@@ -53,4 +54,12 @@ ROUTES: Final[dict[int, Route]] = {
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: _route(
         Kind.INLINE, "metadata", "handle_describe_topic_partitions"
     ),
+    # Between brokers.
+    ApiKey.SASL_HANDSHAKE: _route(Kind.INLINE, "peers", "handle_sasl_handshake", advertised=False),
+    ApiKey.SASL_AUTHENTICATE: _route(
+        Kind.INLINE, "peers", "handle_sasl_authenticate", advertised=False
+    ),
 }
+
+#: What ApiVersions tells clients of.
+ADVERTISED: Final = tuple(key for key, route in ROUTES.items() if route.advertised)

@@ -15,7 +15,7 @@ from fastmq.protocol.messages.api_versions import (
 )
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request
-from fastmq.server.handlers import ROUTES
+from fastmq.server.handlers import ADVERTISED
 
 __all__ = ["handle_api_versions"]
 
@@ -36,6 +36,6 @@ def handle_api_versions(
     return ApiVersionsResponse(
         api_keys=[
             ApiVersion(api_key=key, min_version=low, max_version=high)
-            for key, low, high in advertised(ROUTES)
+            for key, low, high in advertised(ADVERTISED)
         ],
     )
