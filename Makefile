@@ -9,8 +9,11 @@ BIN := $(shell $(PYTHON) -c "import sysconfig; print(sysconfig.get_path(\"script
 C_FILES = $(shell git ls-files --cached --others --exclude-standard 'csrc/*.[ch]' 'perf/*.[ch]')
 PYX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.pyx' '*.pxd')
 
+STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_native/*.pyi)) \
+	fastmq._native.syscalls
+
 .DEFAULT_GOAL := help
-.PHONY: help build debug lint format type test test-c test-native fuzz rel-fuzz interop reliability \
+.PHONY: help build debug lint format type stubs test test-c test-native fuzz rel-fuzz interop reliability \
 	rel-long bench docs docs-check dist check ci clean
 
 help: ## print this list
@@ -38,6 +41,10 @@ format: ## rewrite Python and C in the house style
 
 type: ## mypy, strict
 	$(PYTHON) -m mypy
+
+stubs: build ## the stubs of the native modules against the modules
+	$(PYTHON) -m mypy.stubtest --concise --ignore-unused-allowlist --allowlist tests/stubtest.allow \
+		$(STUBBED)
 
 test: build ## the quick suite (minutes)
 	$(PYTHON) -m pytest
@@ -75,7 +82,7 @@ docs-check: build ## fail when a generated document is stale
 dist: ## sdist and wheel into dist/
 	$(PYTHON) -m build
 
-check: lint type build docs-check test-c fuzz test ## what a change must pass before it lands
+check: lint type build stubs docs-check test-c fuzz test ## what a change must pass before it lands
 
 ci: ## what the build machine runs, in a clean copy of the commit
 	.ci/run
