@@ -12,6 +12,11 @@ __all__ = ["main"]
 # name: (module, attribute, what --help says in one line)
 _COMMANDS = {
     "serve": ("fastmq.cli.serve", "serve", "Run a broker."),
+    "autoscale": (
+        "fastmq.cli.autoscale",
+        "autoscale",
+        "Run as many consumers as the lag of their group wants.",
+    ),
     "dump-log": ("fastmq.cli.dump_log", "dump_log", "Print what is in log files."),
     "protocol": ("fastmq.cli.protocol", "protocol", "Show the APIs and message schemas."),
 }

@@ -62,12 +62,14 @@ class Observation(NamedTuple):
         wanted: consumers, as the broker works out.
         lagging: partitions with lag.
         partitions: of the topics that lag, in all.
+        wanted_partitions: consumers that would be wanted if each had a partition.
     """
 
     lag: int
     wanted: int
     lagging: int
     partitions: int
+    wanted_partitions: int = 0
 
 
 class Decision(NamedTuple):
@@ -124,6 +126,8 @@ class Autoscaler:
 
     def _bounded(self, seen: Observation) -> int:
         wanted = seen.wanted
+        if self._policy.add_partitions:
+            wanted = max(wanted, seen.wanted_partitions)
         if 0 < seen.lag < self._policy.lag_min:
             wanted = min(wanted, 1)
         return max(self._policy.minimum, min(wanted, self._policy.maximum))

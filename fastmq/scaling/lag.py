@@ -85,6 +85,7 @@ class GroupLag:
         consume_rate: records per second, all partitions; the same for `produce_rate`.
         eta_seconds: until the lag is 0; None when it does not shrink.
         wanted_consumers: how many would catch up within the target; 0 when nothing is to be done.
+        wanted_partitions: the same, if there were a busy partition for each.
         lagging_partitions: with lag.
         busy_partitions: with lag, or being produced to.
     """
@@ -98,6 +99,7 @@ class GroupLag:
     produce_rate: float
     eta_seconds: float | None
     wanted_consumers: int
+    wanted_partitions: int
     lagging_partitions: int
     busy_partitions: int
     partitions: tuple[PartitionLag, ...] = ()
@@ -199,6 +201,7 @@ class LagEstimator:
         lagging = sum(row.lag > 0 for row in rows)
         busy = sum(row.lag > 0 or row.produce_rate > _RATE_MIN for row in rows)
         shrinks = consumed - produced
+        wanted = self._wanted(group, look.members, lag, consumed, produced) if busy else 0
         eta = 0.0 if lag == 0 else lag / shrinks if shrinks > _RATE_MIN else None
         return GroupLag(
             group_id=look.group_id,
@@ -209,7 +212,8 @@ class LagEstimator:
             consume_rate=consumed,
             produce_rate=produced,
             eta_seconds=eta,
-            wanted_consumers=self._wanted(group, look.members, lag, consumed, produced, busy),
+            wanted_consumers=min(wanted, busy),
+            wanted_partitions=wanted,
             lagging_partitions=lagging,
             busy_partitions=busy,
             partitions=tuple(rows),
@@ -274,10 +278,7 @@ class LagEstimator:
         lag: int,
         consumed: float,
         produced: float,
-        busy: int,
     ) -> int:
-        if not busy:
-            return 0
         is_saturated = self._is_saturated(members, consumed, lag)
         if group.capacity <= _RATE_MIN:
             # Nobody has shown yet what one can do: find out.
@@ -288,4 +289,4 @@ class LagEstimator:
         in_time = lag <= (consumed - produced) * 2 * self._target_s
         if is_saturated and not in_time:
             wanted = max(wanted, members + 1)
-        return max(1, min(wanted, busy))
+        return max(1, wanted)

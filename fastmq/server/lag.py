@@ -15,6 +15,7 @@ Scalers read these: KEDA's metrics-api with `valueLocation: lag` or `wanted_cons
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -134,7 +135,11 @@ class LagWatch:
         group = self.groups.get(unquote(name))
         if group is None or not path.startswith("/groups/"):
             return None
-        return _JSON, _dump(group_json(group, self.as_of_ms))
+        return _JSON, _dump(group_json(group, self.as_of_ms, self._partition_count))
+
+    def _partition_count(self, name: str) -> int:
+        topic = self._context.topics.get(name)
+        return 0 if topic is None else len(topic.states)
 
 
 def _time_of(handle: Partition, offset: int) -> int | None:
@@ -158,8 +163,10 @@ def groups_json(groups: dict[str, GroupLag], as_of_ms: int) -> dict[str, Any]:
     }
 
 
-def group_json(group: GroupLag, as_of_ms: int) -> dict[str, Any]:
-    """Return what `/groups/<group>/lag` says."""
+def group_json(
+    group: GroupLag, as_of_ms: int, partition_count: Callable[[str], int]
+) -> dict[str, Any]:
+    """Return what `/groups/<group>/lag` says; `partition_count` knows topics by name."""
     topics: dict[str, list[PartitionLag]] = {}
     for row in group.partitions:
         topics.setdefault(row.topic, []).append(row)
@@ -169,6 +176,7 @@ def group_json(group: GroupLag, as_of_ms: int) -> dict[str, Any]:
         "topics": [
             {
                 "topic": name,
+                "partition_count": partition_count(name),
                 "lag": sum(row.lag for row in rows),
                 "lag_seconds": round(max(row.lag_seconds for row in rows), 3),
                 "partitions": [
@@ -200,6 +208,7 @@ def _summary(group: GroupLag) -> dict[str, Any]:
         "produce_rate": round(group.produce_rate, 3),
         "eta_seconds": None if group.eta_seconds is None else round(group.eta_seconds, 3),
         "wanted_consumers": group.wanted_consumers,
+        "wanted_partitions": group.wanted_partitions,
         "lagging_partitions": group.lagging_partitions,
         "busy_partitions": group.busy_partitions,
     }

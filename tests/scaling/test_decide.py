@@ -21,10 +21,21 @@ class Run:
         self.changes = []
         self.partitions = 0
 
-    def see(self, seconds, wanted, *, lagging=16, lag=100_000, partitions=16, known=True):
+    def see(
+        self,
+        seconds,
+        wanted,
+        *,
+        lagging=16,
+        lag=100_000,
+        partitions=16,
+        wanted_partitions=0,
+        known=True,
+    ):
         for _ in range(seconds):
             self.now_s += 1
-            seen = Observation(lag, wanted, lagging, partitions) if known else None
+            seen = Observation(lag, wanted, lagging, partitions, wanted_partitions)
+            seen = seen if known else None
             decision = self.machine.decide(self.now_s, self.running, seen)
             if decision.consumers != self.running:
                 assert decision.reason
@@ -110,13 +121,15 @@ def test_little_lag_wants_no_further_consumer():
 
 
 def test_partitions_are_added_only_when_told():
+    # The broker wants no more consumers than there are busy partitions, but would.
+    seen = {"wanted": 2, "lagging": 2, "partitions": 2, "wanted_partitions": 60}
     run = Run(Policy(minimum=1, maximum=8, add_partitions=True))
-    run.see(100, wanted=6, lagging=2, partitions=2)
-    assert run.partitions == 6
+    run.see(100, **seen)
+    assert (run.running, run.partitions) == (2, 8)
+    assert run.see(100, **{**seen, "lagging": 8, "partitions": 8}) == 8
     run = Run()
-    run.see(100, wanted=6, lagging=2, partitions=2)
-    assert run.partitions == 0
-    assert run.running == 2
+    run.see(100, **seen)
+    assert (run.running, run.partitions) == (2, 0)
 
 
 @pytest.mark.parametrize(

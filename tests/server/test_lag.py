@@ -83,6 +83,7 @@ def test_the_lag_of_a_group_is_told(broker, group):
     assert seen["wanted_consumers"] == 1
     assert seen["eta_seconds"] is None
     (topic,) = seen["topics"]
+    assert topic["partition_count"] == 2
     first, second = topic["partitions"]
     assert (first["committed_offset"], first["end_offset"], first["lag"]) == (3, 10, 7)
     assert (second["committed_offset"], second["end_offset"], second["lag"]) == (5, 5, 0)
