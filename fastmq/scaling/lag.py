@@ -43,7 +43,12 @@ _TARGET_S: Final = 60.0
 
 
 class OffsetSample(NamedTuple):
-    """One partition of a group at one moment."""
+    """One partition of a group at one moment.
+
+    Attributes:
+        committed: -1 where nothing was committed, in a topic that the group reads: all records
+            that are there count then.
+    """
 
     topic: str
     partition: int
@@ -224,8 +229,8 @@ class LagEstimator:
     ) -> PartitionLag:
         log = self._logs[sample.topic, sample.partition]
         moved = sample.committed - position.committed
-        if 0 <= position.seen_ms < now_ms and moved >= 0:
-            # An offset that was set back is no consumption.
+        if 0 <= position.seen_ms < now_ms and position.committed >= 0 and moved >= 0:
+            # An offset that was set back is no consumption; of a first one nobody knows.
             position.rate.add(moved, (now_ms - position.seen_ms) / 1000)
         position.committed, position.seen_ms = sample.committed, now_ms
         # What retention has deleted cannot be consumed any more.

@@ -15,7 +15,7 @@ Scalers read these: KEDA's metrics-api with `valueLocation: lag` or `wanted_cons
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -87,22 +87,32 @@ class LagWatch:
         """Read groups and offsets; in the thread that changes them."""
         looks: list[_Look] = []
         room = METRICS_GROUP_OFFSETS_MAX
-        topics = self._context.topics
         for runner in self._context.groups.runners():
             if runner.state is not ShardState.ACTIVE:
                 continue
             for group_id, state, members, offsets in islice(
                 runner.shard.group_offsets(), LAG_GROUPS_MAX - len(looks)
             ):
-                rows = []
-                for topic_name, partition, offset in islice(offsets, room):
-                    topic = topics.get(topic_name)
-                    handle = None if topic is None else topic.handle(partition)
-                    if handle is not None and topic_name != CONSUMER_OFFSETS:
-                        rows.append((topic_name, partition, offset, handle))
-                room -= len(rows)
+                rows = self._rows(islice(offsets, room))
+                room = max(room - len(rows), 0)
                 looks.append(_Look(group_id, state, members, rows))
         return looks
+
+    def _rows(
+        self, offsets: Iterator[tuple[str, int, int]]
+    ) -> list[tuple[str, int, int, Partition]]:
+        """Return what a group committed, and -1 for the other partitions of the same topics."""
+        committed: dict[str, dict[int, int]] = {}
+        for name, partition, offset in offsets:
+            if name != CONSUMER_OFFSETS:
+                committed.setdefault(name, {})[partition] = offset
+        rows = []
+        for name, of_topic in committed.items():
+            topic = self._context.topics.get(name)
+            for handle in () if topic is None else topic.handles:
+                if handle is not None:
+                    rows.append((name, handle.index, of_topic.get(handle.index, -1), handle))
+        return rows
 
     def _estimate(self, now_ms: int, looks: list[_Look]) -> dict[str, GroupLag]:
         """Work out the lag; in a worker thread."""
@@ -182,7 +192,7 @@ def group_json(
                 "partitions": [
                     {
                         "partition": row.partition,
-                        "committed_offset": row.committed,
+                        "committed_offset": None if row.committed < 0 else row.committed,
                         "end_offset": row.log_end,
                         "lag": row.lag,
                         "lag_seconds": round(row.lag_seconds, 3),

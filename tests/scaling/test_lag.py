@@ -91,6 +91,17 @@ def test_what_retention_deleted_is_no_lag():
     assert broker.look(start=900).lag == 100
 
 
+def test_what_was_never_committed_counts_whole_and_is_no_consumption():
+    broker = Broker(partitions=2)
+    broker.ends, broker.committed = [100, 100], [50, -1]
+    broker.look()
+    seen = broker.run(5)
+    assert seen.lag == 150
+    broker.committed[1] = 90
+    seen = broker.run(5)
+    assert (seen.lag, seen.consume_rate) == (60, 0)
+
+
 def test_an_offset_that_is_set_back_is_no_consumption():
     broker = Broker()
     broker.run(100, produce=100, consume=100)
@@ -168,7 +179,7 @@ def test_idle_members_are_given_up_one_by_one():
             st.lists(
                 st.tuples(
                     st.integers(0, 3),
-                    st.integers(0, 10**12),
+                    st.integers(-1, 10**12),
                     st.integers(0, 10**12),
                     st.integers(0, 10**12),
                 ),

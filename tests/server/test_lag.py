@@ -102,6 +102,13 @@ def test_lag_in_seconds_comes_from_the_record_where_history_is_too_short(broker)
     assert 3600 <= seen["lag_seconds"] < 3700
 
 
+def test_partitions_without_a_commit_count_whole(broker, group):
+    other = broker.group()
+    commit(broker, other, "orders.v1", {0: 10})
+    seen = wait_for(broker, f"/groups/{other}/lag", lambda seen: seen["lag"] == 5)
+    assert seen["topics"][0]["partitions"][1]["committed_offset"] is None
+
+
 def test_a_group_that_catches_up_is_done(broker, group):
     wait_for(broker, f"/groups/{group}/lag", lambda seen: seen["lag"] == 7)
     commit(broker, group, "orders.v1", {0: 10, 1: 5})
@@ -145,6 +152,6 @@ def test_what_is_not_there_is_not_found(broker, path):
 
 def test_a_group_with_an_odd_name_is_found(broker, group):
     odd = broker.group("a/b c%ü")
-    commit(broker, odd, "orders.v1", {0: 9})
+    commit(broker, odd, "orders.v1", {0: 9, 1: 5})
     path = "/groups/a%2Fb%20c%25%C3%BC/lag"
     assert wait_for(broker, path, lambda seen: seen["lag"] == 1)["group"] == "a/b c%ü"
