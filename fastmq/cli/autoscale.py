@@ -210,7 +210,7 @@ class _Scaling:
         return found
 
     def _add_partitions(self, decision: Decision, sighting: Sighting) -> None:
-        from fastmq import Admin
+        from fastmq.client.fronts.admin import Admin
 
         assert self._bootstrap is not None
         wanted = -(-decision.partitions // len(sighting.lagging_topics))
