@@ -7,11 +7,15 @@
  * for `--seconds` or until `--bytes-max` of records have passed, after `--warmup` ms that do not
  * count; it prints "counting" then, and one JSON line at the end.  An error code in an answer ends
  * it with exit code 1.
+ * A consumer that reaches the end starts again at the beginning.
+ * `--cycle 1` sends each request of a connection to the next partition.
  * `--blind 1` does not read answers: for the yardstick servers, which do not speak Kafka.
+ * `--request FILE` sends what the file holds instead, for brokers whose answers are lines (text.h).
  */
 #define _GNU_SOURCE
 #include "bench.h"
 #include "fastmq/base.h"
+#include "text.h"
 #include "wire.h"
 
 #include <stdio.h>
@@ -39,16 +43,17 @@ typedef struct connection {
     uint64_t sent_at[INFLIGHT_MAX]; /* by correlation id modulo the size */
     uint32_t sent, answered;
     bool wants_write;
+    text_reader lines;
     int64_t offsets[WIRE_PARTITIONS_MAX];
 } connection;
 
 static struct {
     const char *topic;
-    bool fetch, blind;
-    int inflight, records, partitions, per_request, fetch_bytes, epoll, acks;
+    bool fetch, blind, text, cycle;
+    int inflight, records, partitions, per_request, fetch_bytes, wait_ms, epoll, acks;
     uint64_t batch_bytes;
     bool counting, stopping;
-    uint64_t requests, records_done, bytes;
+    uint64_t answered, requests, records_done, bytes; /* all; the rest while counting */
     bench_histogram latencies;
 } load;
 
@@ -60,9 +65,15 @@ static bool may_start(const connection *c) {
 static void stage_request(connection *c) {
     if (load.fetch) {
         wire_fetch(&c->request, load.topic, c->partition, load.per_request, c->offsets,
-                   load.fetch_bytes, 500);
+                   load.fetch_bytes, load.wait_ms);
     }
-    fmq_store_be32(c->request.data + WIRE_CORRELATION_AT, c->sent);
+    if (load.cycle) {
+        c->partition = (c->partition + 1) % load.partitions;
+        wire_set_partition(&c->request, c->partition);
+    }
+    if (!load.text) {
+        fmq_store_be32(c->request.data + WIRE_CORRELATION_AT, c->sent);
+    }
     memcpy(c->out + c->out_size, c->request.data, c->request.size);
     c->out_size += c->request.size;
     c->sent_at[c->sent % INFLIGHT_MAX] = bench_now_ns();
@@ -146,17 +157,21 @@ static void read_produced(const uint8_t *answer, size_t size) {
     }
 }
 
-static void on_answer(connection *c, const uint8_t *answer, size_t size) {
-    uint32_t correlation = fmq_load_be32(answer);
-    if (correlation != c->answered) {
-        errno = 0;
-        bench_die("an answer out of order");
-    }
+static void count_answer(connection *c) {
     if (load.counting) {
-        bench_record(&load.latencies, bench_now_ns() - c->sent_at[correlation % INFLIGHT_MAX]);
+        bench_record(&load.latencies, bench_now_ns() - c->sent_at[c->answered % INFLIGHT_MAX]);
         load.requests++;
     }
     c->answered++;
+    load.answered++;
+}
+
+static void on_answer(connection *c, const uint8_t *answer, size_t size) {
+    if (fmq_load_be32(answer) != c->answered) {
+        errno = 0;
+        bench_die("an answer out of order");
+    }
+    count_answer(c);
     if (load.fetch) {
         read_fetched(c, answer, size);
     } else {
@@ -164,16 +179,8 @@ static void on_answer(connection *c, const uint8_t *answer, size_t size) {
     }
 }
 
-static void receive(connection *c) {
-    ssize_t n = recv(c->fd, c->in + c->in_size, c->in_capacity - c->in_size, MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN) {
-        return;
-    }
-    if (n <= 0) {
-        errno = n < 0 ? errno : 0;
-        bench_die("the broker closed a connection");
-    }
-    c->in_size += (size_t)n;
+/* Serves the whole answers in the buffer; returns their bytes. */
+static size_t take_frames(connection *c) {
     size_t at = 0;
     while (c->in_size - at >= 4) {
         size_t size = fmq_load_be32(c->in + at);
@@ -187,6 +194,31 @@ static void receive(connection *c) {
         on_answer(c, c->in + at + 4, size);
         at += 4 + size;
     }
+    return at;
+}
+
+static size_t take_lines(connection *c) {
+    for (size_t left = text_answers(&c->lines, c->in, c->in_size); left > 0; left--) {
+        count_answer(c);
+        if (load.counting) {
+            load.bytes += load.batch_bytes;
+            load.records_done += (uint64_t)load.records;
+        }
+    }
+    return c->in_size;
+}
+
+static void receive(connection *c) {
+    ssize_t n = recv(c->fd, c->in + c->in_size, c->in_capacity - c->in_size, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN) {
+        return;
+    }
+    if (n <= 0) {
+        errno = n < 0 ? errno : 0;
+        bench_die("the broker closed a connection");
+    }
+    c->in_size += (size_t)n;
+    size_t at = load.text ? take_lines(c) : take_frames(c);
     if (c->in == NULL) {
         bench_die("out of memory");
     }
@@ -194,18 +226,30 @@ static void receive(connection *c) {
     c->in_size -= at;
 }
 
-static connection *open_connections(int count, uint16_t port, size_t record_bytes) {
+static void open_text(connection *c, int index, const text_script *script) {
+    text_request(script, index, &c->request);
+    text_hello(script, index, c->fd);
+    c->lines = (text_reader){.skip = script->hello_lines, .per_answer = script->answer_lines};
+    load.batch_bytes = (uint64_t)load.records * script->record_bytes;
+}
+
+static connection *open_connections(int count, uint16_t port, const wire_batch *batch,
+                                    const text_script *script) {
     connection *all = bench_alloc((size_t)count * sizeof *all);
     size_t capacity = load.fetch ? (size_t)load.fetch_bytes + RECEIVE_BYTES : 4096;
     for (int i = 0; i < count; i++) {
         connection *c = &all[i];
         c->fd = bench_connect(port);
         c->partition = i % load.partitions;
+        if (load.cycle) { /* not all at the same one */
+            c->partition = (int)((int64_t)i * load.partitions / count);
+        }
         c->in_capacity = capacity;
         c->in = bench_alloc(capacity);
-        if (!load.fetch) {
-            wire_produce(&c->request, load.topic, c->partition, load.acks, load.records,
-                         record_bytes);
+        if (load.text) {
+            open_text(c, i, script);
+        } else if (!load.fetch) {
+            wire_produce(&c->request, load.topic, c->partition, load.acks, batch);
             load.batch_bytes = c->request.size;
         }
         c->out_capacity = REQUEST_BYTES_MAX(c) > SEND_BYTES ? REQUEST_BYTES_MAX(c) : SEND_BYTES;
@@ -218,8 +262,8 @@ static connection *open_connections(int count, uint16_t port, size_t record_byte
     return all;
 }
 
-/* Serves events until `deadline` or, while counting, until enough bytes have passed. */
-static void run_until(uint64_t deadline, uint64_t bytes_max) {
+/* Serves events until `deadline` and so many requests or, while counting, so many bytes. */
+static void run_until(uint64_t deadline, uint64_t requests_min, uint64_t bytes_max) {
     struct epoll_event events[EVENTS];
     for (;;) {
         int ready = epoll_wait(load.epoll, events, EVENTS, STALL_MS);
@@ -234,7 +278,8 @@ static void run_until(uint64_t deadline, uint64_t bytes_max) {
             }
             send_requests(c);
         }
-        if (bench_now_ns() >= deadline || (bytes_max && load.bytes >= bytes_max)) {
+        bool enough = bytes_max && load.bytes >= bytes_max;
+        if (enough || (load.answered >= requests_min && bench_now_ns() >= deadline)) {
             return;
         }
     }
@@ -244,7 +289,7 @@ static void wait_for_the_rest(const connection *all, int count) {
     load.stopping = true;
     for (int i = 0; i < count; i++) {
         while (all[i].answered != all[i].sent) {
-            run_until(0, 0);
+            run_until(0, 0, 0);
         }
     }
 }
@@ -263,24 +308,31 @@ static void print_result(int connections, double elapsed_s, double cpu_s) {
 }
 
 int main(int argc, char **argv) {
-    bench_option options[] = {{"port", "9092"},        {"api", "produce"},
-                              {"topic", "perf"},       {"connections", "16"},
-                              {"inflight", "1"},       {"records", "1"},
-                              {"record-bytes", "100"}, {"fetch-bytes", "1048576"},
-                              {"partitions", "1"},     {"per-request", "1"},
-                              {"acks", "-1"},          {"seconds", "5"},
-                              {"warmup", "500"},       {"bytes-max", "0"},
-                              {"blind", "0"},          {"cpu", "-1"}};
+    bench_option options[] = {{"port", "9092"},         {"api", "produce"},
+                              {"topic", "perf"},        {"connections", "16"},
+                              {"inflight", "1"},        {"records", "1"},
+                              {"record-bytes", "100"},  {"fetch-bytes", "1048576"},
+                              {"partitions", "1"},      {"per-request", "1"},
+                              {"acks", "-1"},           {"seconds", "5"},
+                              {"warmup", "500"},        {"bytes-max", "0"},
+                              {"blind", "0"},           {"cpu", "-1"},
+                              {"warmup-requests", "0"}, {"wait-ms", "0"},
+                              {"cycle", "0"},           {"key-bytes", "0"},
+                              {"request", ""},          {"hello", ""},
+                              {"hello-lines", "0"},     {"answer-lines", "1"}};
     size_t n = sizeof options / sizeof *options;
     bench_options(argc, argv, options, n);
     load.topic = bench_text(options, n, "topic");
     load.fetch = strcmp(bench_text(options, n, "api"), "fetch") == 0;
     load.blind = bench_number(options, n, "blind") != 0;
+    load.cycle = bench_number(options, n, "cycle") != 0;
+    load.text = *bench_text(options, n, "request") != 0;
     load.inflight = (int)bench_number(options, n, "inflight");
     load.records = (int)bench_number(options, n, "records");
     load.partitions = (int)bench_number(options, n, "partitions");
     load.per_request = (int)bench_number(options, n, "per-request");
     load.fetch_bytes = (int)bench_number(options, n, "fetch-bytes");
+    load.wait_ms = (int)bench_number(options, n, "wait-ms");
     load.acks = (int)bench_number(options, n, "acks");
     errno = 0;
     if (load.inflight < 1 || load.inflight > INFLIGHT_MAX || load.records < 1 ||
@@ -293,20 +345,27 @@ int main(int argc, char **argv) {
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
 
     int count = (int)bench_number(options, n, "connections");
-    connection *all = open_connections(count, (uint16_t)bench_number(options, n, "port"),
-                                       (size_t)bench_number(options, n, "record-bytes"));
+    const wire_batch batch = {load.records, (size_t)bench_number(options, n, "record-bytes"),
+                              (size_t)bench_number(options, n, "key-bytes")};
+    const text_script script = {.request_path = bench_text(options, n, "request"),
+                                .hello_path = bench_text(options, n, "hello"),
+                                .hello_lines = (int)bench_number(options, n, "hello-lines"),
+                                .answer_lines = (int)bench_number(options, n, "answer-lines"),
+                                .record_bytes = batch.record_bytes};
+    connection *all =
+        open_connections(count, (uint16_t)bench_number(options, n, "port"), &batch, &script);
     for (int i = 0; i < count; i++) {
         send_requests(&all[i]);
     }
     uint64_t warmup_ns = (uint64_t)bench_number(options, n, "warmup") * 1000000u;
     uint64_t seconds_ns = (uint64_t)bench_number(options, n, "seconds") * 1000000000u;
-    run_until(bench_now_ns() + warmup_ns, 0);
+    run_until(bench_now_ns() + warmup_ns, (uint64_t)bench_number(options, n, "warmup-requests"), 0);
     puts("counting"); /* for whoever samples the broker's CPU time */
     fflush(stdout);
     load.counting = true;
     uint64_t began = bench_now_ns();
     double cpu_before = bench_cpu_seconds();
-    run_until(began + seconds_ns, (uint64_t)bench_number(options, n, "bytes-max"));
+    run_until(began + seconds_ns, 0, (uint64_t)bench_number(options, n, "bytes-max"));
     double elapsed_s = (double)(bench_now_ns() - began) * 1e-9;
     load.counting = false;
     double cpu_s = bench_cpu_seconds() - cpu_before;

@@ -12,6 +12,7 @@
 #define BATCH_CRC_AT 17
 #define API_PRODUCE 0
 #define API_FETCH 1
+#define PARTITION_BYTES_MIN 65536 /* of a fetch; a partition's share is at least one batch */
 
 /* ------------------------------------------------------------------------------------- writing */
 
@@ -79,21 +80,29 @@ static void finish(wire_buffer *out) {
     fmq_store_be32(out->data, (uint32_t)(out->size - 4));
 }
 
-static void put_record(wire_buffer *out, int offset_delta, const uint8_t *value, size_t size) {
+static void put_record(wire_buffer *out, int offset_delta, const uint8_t *value,
+                       const wire_batch *what) {
+    size_t size = what->record_bytes;
     wire_buffer body = {0};
     put_i8(&body, 0); /* attributes */
     put_varint(&body, 0);
     put_varint(&body, offset_delta);
-    put_varint(&body, -1); /* no key */
+    put_varint(&body, what->key_bytes ? (int64_t)what->key_bytes : -1);
+    put_bytes(&body, value, what->key_bytes);
     put_varint(&body, (int64_t)size);
+    size_t value_at = body.size;
     put_bytes(&body, value, size);
     put_varint(&body, 0); /* no headers */
     put_varint(out, (int64_t)body.size);
+    if (offset_delta == 0) {
+        out->value_at = out->size + value_at;
+    }
     put_bytes(out, body.data, body.size);
     free(body.data);
 }
 
-static void put_batch(wire_buffer *out, int records, size_t record_bytes) {
+static void put_batch(wire_buffer *out, const wire_batch *what) {
+    int records = what->records;
     wire_buffer batch = {0};
     int64_t now_ms = (int64_t)time(NULL) * 1000;
     put_i64(&batch, 0);  /* base offset */
@@ -109,22 +118,37 @@ static void put_batch(wire_buffer *out, int records, size_t record_bytes) {
     put_i16(&batch, -1);
     put_i32(&batch, -1);
     put_i32(&batch, records);
-    uint8_t *value = bench_alloc(record_bytes + 1);
+    size_t value_bytes = what->record_bytes + what->key_bytes; /* the key is a part of it */
+    uint8_t *value = bench_alloc(value_bytes + 1);
     for (int i = 0; i < records; i++) {
-        bench_fill_random(value, record_bytes, (uint64_t)i + 1);
-        put_record(&batch, i, value, record_bytes);
+        bench_fill_random(value, value_bytes, (uint64_t)i + 1);
+        put_record(&batch, i, value, what);
     }
     free(value);
     fmq_store_be32(batch.data + 8, (uint32_t)(batch.size - 12));
     uint32_t crc = fmq_crc32c(0, batch.data + BATCH_CRC_AT + 4, batch.size - BATCH_CRC_AT - 4);
     fmq_store_be32(batch.data + BATCH_CRC_AT, crc);
     put_uvarint(out, batch.size + 1);
+    out->batch_at = out->size;
+    out->batch_size = batch.size;
+    out->value_at = batch.value_at;
     put_bytes(out, batch.data, batch.size);
     free(batch.data);
 }
 
-void wire_produce(wire_buffer *out, const char *topic, int partition, int acks, int records,
-                  size_t record_bytes) {
+void wire_set_partition(wire_buffer *out, int partition) {
+    fmq_store_be32(out->data + out->partition_at, (uint32_t)partition);
+}
+
+void wire_set_stamp(wire_buffer *out, uint64_t stamp) {
+    uint8_t *batch = out->data + out->batch_at;
+    size_t covered = BATCH_CRC_AT + 4;
+    fmq_store_be64(batch + out->value_at, stamp);
+    fmq_store_be32(batch + BATCH_CRC_AT, fmq_crc32c(0, batch + covered, out->batch_size - covered));
+}
+
+void wire_produce(wire_buffer *out, const char *topic, int partition, int acks,
+                  const wire_batch *batch) {
     put_head(out, API_PRODUCE, 9);
     put_uvarint(out, 0); /* no transactional id */
     put_i16(out, acks);
@@ -132,8 +156,9 @@ void wire_produce(wire_buffer *out, const char *topic, int partition, int acks, 
     put_uvarint(out, 2); /* one topic */
     put_compact_string(out, topic);
     put_uvarint(out, 2); /* one partition */
+    out->partition_at = out->size;
     put_i32(out, partition);
-    put_batch(out, records, record_bytes);
+    put_batch(out, batch);
     put_bytes(out, "\0\0\0", 3); /* tagged fields of partition, topic, request */
     finish(out);
 }
@@ -157,7 +182,8 @@ void wire_fetch(wire_buffer *out, const char *topic, int first, int count, const
         put_i64(out, offsets[i]);
         put_i32(out, -1); /* last fetched epoch */
         put_i64(out, -1); /* log start */
-        put_i32(out, max_bytes / count);
+        put_i32(out,
+                max_bytes / count > PARTITION_BYTES_MIN ? max_bytes / count : PARTITION_BYTES_MIN);
         put_i8(out, 0);
     }
     put_i8(out, 0);
@@ -229,6 +255,8 @@ int wire_produce_error(const uint8_t *answer, size_t size, const char *topic) {
     return at + 2 <= size ? (int16_t)fmq_load_be16(answer + at) : -1;
 }
 
+void (*wire_on_batch)(const uint8_t *batch, size_t size);
+
 /* Counts whole batches; a piece of one at the end is left for the next fetch. */
 static void walk_batches(reader *in, uint64_t size, int64_t *offset, wire_fetched *found) {
     const uint8_t *at = in->at;
@@ -241,6 +269,9 @@ static void walk_batches(reader *in, uint64_t size, int64_t *offset, wire_fetche
         uint64_t batch = (uint64_t)fmq_load_be32(at + 8) + 12;
         if ((uint64_t)(end - at) < batch) {
             return;
+        }
+        if (wire_on_batch) {
+            wire_on_batch(at, batch);
         }
         *offset = (int64_t)fmq_load_be64(at) + (int32_t)fmq_load_be32(at + 23) + 1;
         found->records += fmq_load_be32(at + 57);
