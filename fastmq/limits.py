@@ -36,6 +36,16 @@ METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096
+# Changes that the controller commits at once: each transaction stays far below etcd's limits.
+CONTROLLER_CHANGES_MAX: Final = 60
+# One message on the store's socket: a transaction or a page of rows of a cluster with hundreds of
+# thousands of partitions.
+STORE_MESSAGE_BYTES_MAX: Final = 256 << 20
+# Connections to the store's socket: a broker has one for its session, one per watch, and a few for
+# requests; there is a broker per core.
+STORE_CONNECTIONS_MAX: Final = 4_096
+# Connections for requests that a broker keeps for the next one.
+STORE_IDLE_CONNECTIONS_MAX: Final = 4
 # etcd's default for operations, and for comparisons, of one transaction.
 ETCD_OPS_MAX: Final = 128
 # Rows that one page of a read from etcd has: a page of partition states stays below a megabyte.

@@ -106,8 +106,10 @@ static bool parse_topic(fmq_engine *engine, fmq_request *request, fetch_request 
         if (count > 0) {
             parse_partition(request, entry);
             entry->partition = fmq_topic_partition(topic, entry->index);
-            out->slow = out->slow || (entry->partition != NULL &&
-                                      (entry->partition->config->flags & FMQ_SLOW_FETCH));
+            out->slow =
+                out->slow || (entry->partition == NULL
+                                  ? engine->options.has_peers
+                                  : (entry->partition->config->flags & FMQ_SLOW_FETCH) != 0);
         }
         if (!fmq_reader_ok(r)) {
             return true;

@@ -82,8 +82,9 @@ static bool parse_topic(fmq_engine *engine, fmq_request *request, produce_reques
         entry->records = records.data;
         entry->records_size = records.size;
         entry->partition = fmq_topic_partition(topic, entry->index);
-        out->slow = out->slow || (entry->partition != NULL &&
-                                  (entry->partition->config->flags & FMQ_SLOW_PRODUCE));
+        out->slow = out->slow || (entry->partition == NULL
+                                      ? engine->options.has_peers
+                                      : (entry->partition->config->flags & FMQ_SLOW_PRODUCE) != 0);
     }
     if (count == 0) { /* keeps the topic in the answer */
         fmq_produce_entry *entry = add_entry(engine, out->entry_count);

@@ -102,6 +102,7 @@ cdef extern from "fastmq/engine.h" nogil:
         int64_t frame_timeout_ms
         int32_t sync_threads
         int64_t flush_interval_ms
+        bint has_peers
 
     void fmq_engine_options_default(fmq_engine_options *options)
     int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,

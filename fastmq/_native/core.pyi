@@ -164,6 +164,7 @@ class Engine:
         frame_timeout_ms: int = 30_000,
         sync_threads: int = 4,
         flush_interval_ms: int = 10,
+        has_peers: bool = False,
         test_mode: bool = False,
     ) -> None: ...
     # Test mode only (RuntimeError otherwise): what the engine takes for wall time is so much ahead

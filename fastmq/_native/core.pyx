@@ -422,6 +422,7 @@ cdef class Engine:
         int64_t frame_timeout_ms=30_000,
         int32_t sync_threads=4,
         int64_t flush_interval_ms=10,
+        bint has_peers=False,
         bint test_mode=False,
     ):
         cdef fmq_engine_options options
@@ -437,6 +438,7 @@ cdef class Engine:
         options.frame_timeout_ms = frame_timeout_ms
         options.sync_threads = sync_threads
         options.flush_interval_ms = flush_interval_ms
+        options.has_peers = has_peers
         if test_mode:
             self.test_env = fmq_env_test_new()
             if self.test_env == NULL:

@@ -1,4 +1,4 @@
-"""`fastmq serve`: run a broker until SIGTERM or SIGINT."""
+"""`fastmq serve`: run a broker, or several, until SIGTERM or SIGINT."""
 
 import os
 import sys
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastmq.errors import ConfigError
+from fastmq.errors import ConfigError, FastmqError
 
 if TYPE_CHECKING:
     from fastmq.config import BrokerConfig
     from fastmq.server.broker import Announcement
+    from fastmq.server.supervisor import BrokersAnnouncement
 
 __all__ = ["serve"]
 
@@ -26,6 +27,7 @@ Examples:
   fastmq serve
   fastmq serve --data-dir /var/lib/fastmq --listen 0.0.0.0:9092 --advertise mq.example.org:9092
   fastmq serve --dev --listen 127.0.0.1:0 --ready-file /tmp/ready
+  fastmq serve --brokers 3 --listen 127.0.0.1:9092
   fastmq serve --config server.properties --override num.partitions=12
 
 \b
@@ -53,6 +55,13 @@ Exit codes: 1 failed, 2 wrong command line or configuration, 3 port taken, 4 dat
     type=click.Path(path_type=Path),
     help="Written, as JSON, when the broker serves; removed when it stops.",
 )
+@click.option(
+    "--brokers",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    help="Run N brokers, a process each, with ports and node ids counting up.",
+)
 @click.option("--dev", is_flag=True, help="For tests: no fsync, no rebalance delay.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of log lines.")
 def serve(
@@ -63,10 +72,11 @@ def serve(
     config_file: Path | None,
     override: tuple[str, ...],
     ready_file: Path | None,
+    brokers: int,
     dev: bool,
     log_format: str | None,
 ) -> None:
-    """Run a broker.
+    """Run a broker, or several on this machine.
 
     Data and metadata are kept in ./fastmq-data and clients connect to 127.0.0.1:9092 unless told
     otherwise.
@@ -81,6 +91,13 @@ def serve(
         )
     except ConfigError as exc:
         _stop(str(exc), _EXIT_CONFIG)
+    if brokers > 1:
+        arguments = ["--dev"] if dev else []
+        if config_file is not None:
+            arguments += ["--config", str(config_file)]
+        for text in [*options, *override]:
+            arguments += ["--override", text]
+        sys.exit(_run_several(config, brokers, arguments, ready_file))
     sys.exit(_run(config, ready_file))
 
 
@@ -99,6 +116,34 @@ def _run(config: "BrokerConfig", ready_file: Path | None) -> int:
         _stop(str(exc), _EXIT_DIR_LOCKED)
     except ConfigError as exc:
         _stop(str(exc), _EXIT_CONFIG)
+    except FastmqError as exc:
+        _stop(str(exc), _EXIT_FAILED)
+    return 0
+
+
+def _run_several(
+    config: "BrokerConfig", count: int, arguments: list[str], ready_file: Path | None
+) -> int:
+    import trio
+
+    from fastmq.server.supervisor import ChildFailedError, run_brokers
+
+    try:
+        trio.run(
+            lambda: run_brokers(
+                config,
+                count,
+                arguments=arguments,
+                ready_file=ready_file,
+                announce=_announce_several,
+            )
+        )
+    except ChildFailedError as exc:
+        _stop(f"{exc}; its own lines above say why", exc.code)
+    except ConfigError as exc:
+        _stop(str(exc), _EXIT_CONFIG)
+    except FastmqError as exc:
+        _stop(str(exc), _EXIT_FAILED)
     return 0
 
 
@@ -131,13 +176,24 @@ def _as_overrides(
     return overrides
 
 
+def _announce_several(announcement: "BrokersAnnouncement") -> None:
+    for name, addresses in announcement.listeners().items():
+        click.echo(f"listening on {addresses} ({name})")
+    for broker in announcement.brokers:
+        click.echo(f"broker {broker['node_id']}: data in {', '.join(broker['data_dirs'])}")
+    _suggest(announcement.brokers[0]["listeners"].popitem()[1])
+
+
 def _announce(announcement: "Announcement") -> None:
     for name, address in announcement.listeners:
         click.echo(f"listening on {address} ({name})")
     click.echo(f"data in {', '.join(announcement.data_dirs)}")
     if announcement.metrics:
         click.echo(f"metrics on http://{announcement.metrics}/metrics")
-    address = announcement.listeners[0][1]
+    _suggest(announcement.listeners[0][1])
+
+
+def _suggest(address: str) -> None:
     click.echo(
         f"try: echo hello | kcat -P -b {address} -t greetings"
         f" && kcat -C -b {address} -t greetings -e"

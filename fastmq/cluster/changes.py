@@ -16,11 +16,15 @@ __all__ = [
     "ConfigKind",
     "DropBroker",
     "DropConfig",
+    "DropController",
     "DropPartition",
+    "DropSession",
     "DropTopic",
     "PutBroker",
     "PutConfig",
+    "PutController",
     "PutPartition",
+    "PutSession",
     "PutTopic",
 ]
 
@@ -45,6 +49,41 @@ class DropBroker(NamedTuple):
     """Remove a registration."""
 
     broker_id: int
+    expected: int
+
+
+class PutSession(NamedTuple):
+    """Show that a broker lives, as long as a lease does.
+
+    Attributes:
+        epoch: of its registration.
+        lease: of the store; 0 in what a watch brings.
+    """
+
+    broker_id: int
+    epoch: int
+    lease: int
+    expected: int
+
+
+class DropSession(NamedTuple):
+    """Say that a broker lives no more."""
+
+    broker_id: int
+    expected: int
+
+
+class PutController(NamedTuple):
+    """Make a broker the controller, as long as a lease lives."""
+
+    broker_id: int
+    lease: int
+    expected: int
+
+
+class DropController(NamedTuple):
+    """Leave the cluster without a controller."""
+
     expected: int
 
 
@@ -101,6 +140,10 @@ class DropConfig(NamedTuple):
 Change: TypeAlias = (
     PutBroker
     | DropBroker
+    | PutSession
+    | DropSession
+    | PutController
+    | DropController
     | PutTopic
     | DropTopic
     | PutPartition

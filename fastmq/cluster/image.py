@@ -17,16 +17,35 @@ from fastmq.cluster.changes import (
     ConfigKind,
     DropBroker,
     DropConfig,
+    DropController,
     DropPartition,
+    DropSession,
     DropTopic,
     PutBroker,
     PutConfig,
+    PutController,
     PutPartition,
+    PutSession,
     PutTopic,
 )
-from fastmq.cluster.state import BrokerState, Endpoint, PartitionState, TopicState
+from fastmq.cluster.state import (
+    BrokerState,
+    ControllerState,
+    Endpoint,
+    PartitionState,
+    SessionState,
+    TopicState,
+)
 
-__all__ = ["BrokerState", "ClusterImage", "Endpoint", "PartitionState", "TopicState"]
+__all__ = [
+    "BrokerState",
+    "ClusterImage",
+    "ControllerState",
+    "Endpoint",
+    "PartitionState",
+    "SessionState",
+    "TopicState",
+]
 
 _NO_VALUES: Mapping[str, str] = {}
 
@@ -37,15 +56,28 @@ class ClusterImage:
     Attributes:
         revision: of the store.
         brokers: by id.
+        sessions: of the brokers that live, by id.
+        controller: None while there is none.
         topics: by name.
         topic_names: names by topic id.
     """
 
-    __slots__ = ("_configs", "_loose", "brokers", "revision", "topic_names", "topics")
+    __slots__ = (
+        "_configs",
+        "_loose",
+        "brokers",
+        "controller",
+        "revision",
+        "sessions",
+        "topic_names",
+        "topics",
+    )
 
     def __init__(self) -> None:
         self.revision = 0
         self.brokers: Mapping[int, BrokerState] = {}
+        self.sessions: Mapping[int, SessionState] = {}
+        self.controller: ControllerState | None = None
         self.topics: Mapping[str, TopicState] = {}
         self.topic_names: Mapping[bytes, str] = {}
         # Partitions whose topic does not exist yet, or no more, or does not count them yet.
@@ -116,6 +148,8 @@ class _Edit:
     def __init__(self, image: ClusterImage) -> None:
         self.old = image
         self.brokers = dict(image.brokers)
+        self.sessions = dict(image.sessions)
+        self.controller = image.controller
         self.configs = dict(image._configs)
         # Of the topics that are touched: their rows by name, their partitions by id.
         self.rows: dict[str, _Row | None] = {}
@@ -131,6 +165,14 @@ class _Edit:
                 self.configs[kind, name] = (values, revision)
             case PutBroker(broker):
                 self.brokers[broker.id] = broker._replace(revision=revision)
+            case PutSession(broker_id, epoch):
+                self.sessions[broker_id] = SessionState(epoch, revision)
+            case PutController(broker_id):
+                self.controller = ControllerState(broker_id, revision)
+            case DropSession(broker_id):
+                self.sessions.pop(broker_id, None)
+            case DropController():
+                self.controller = None
             case DropPartition(topic_id, index):
                 self._draft(topic_id).pop(index, None)
             case DropTopic(name):
@@ -154,6 +196,8 @@ class _Edit:
         image = ClusterImage()
         image.revision = revision
         image.brokers = self.brokers
+        image.sessions = self.sessions
+        image.controller = self.controller
         image._configs = self.configs
         self._finish_topics(image)
         return image

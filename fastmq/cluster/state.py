@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 from fastmq.cluster.names import is_internal_topic
 
-__all__ = ["BrokerState", "Endpoint", "PartitionState", "TopicState"]
+__all__ = [
+    "BrokerState",
+    "ControllerState",
+    "Endpoint",
+    "PartitionState",
+    "SessionState",
+    "TopicState",
+]
 
 
 class Endpoint(NamedTuple):
@@ -43,6 +50,25 @@ class BrokerState(NamedTuple):
             if endpoint.listener == listener:
                 return endpoint
         return None
+
+
+class SessionState(NamedTuple):
+    """A broker lives.
+
+    Attributes:
+        epoch: of the registration that it is the session of.
+        revision: of the row.
+    """
+
+    epoch: int
+    revision: int
+
+
+class ControllerState(NamedTuple):
+    """Who is the controller; each controller has a revision of its own."""
+
+    id: int
+    revision: int
 
 
 class PartitionState(NamedTuple):

@@ -7,6 +7,7 @@ code to load, are not: `REFUSED_KEYS` says why, since ignoring them would be wor
 
 from typing import Final
 
+from fastmq.config.cluster_keys import CLUSTER_KEYS
 from fastmq.config.log_keys import LOG_KEYS
 from fastmq.config.topic_keys import CODECS, FLUSH_MODES
 from fastmq.config.types import (
@@ -542,13 +543,6 @@ _CLUSTER: Final = (
     ),
     fixed("num.replica.fetchers", _INT, 1, "Fetchers per leader.", at_least(1), _NO_CLUSTER),
     fixed(
-        "auto.leader.rebalance.enable",
-        _BOOLEAN,
-        True,
-        "Give leadership back to preferred replicas.",
-        no_effect=_NO_CLUSTER,
-    ),
-    fixed(
         "controlled.shutdown.enable",
         _BOOLEAN,
         True,
@@ -602,7 +596,15 @@ _OPERATION: Final = (
 )
 
 BROKER_KEYS: Final[tuple[Key, ...]] = (
-    _IDENTITY + _NETWORK + _TOPICS + LOG_KEYS + _GROUPS + _TRANSACTIONS + _CLUSTER + _OPERATION
+    _IDENTITY
+    + _NETWORK
+    + _TOPICS
+    + LOG_KEYS
+    + _GROUPS
+    + _TRANSACTIONS
+    + _CLUSTER
+    + CLUSTER_KEYS
+    + _OPERATION
 )
 
 # A name that ends in a dot stands for all keys that begin so.

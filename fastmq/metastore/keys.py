@@ -4,10 +4,12 @@
 |---|---|---|
 | `brokers/<id, 10 digits>` | `{"e": epoch, "l": [[name, host, port]], ...}` | the broker |
 | `cluster` | `{"id": cluster id}` | the first broker, once |
+| `controller` | `{"b": broker}`, under the lease of its session | who becomes controller |
 | `configs/broker/<id or empty>` | `{key: text}` | admin requests |
 | `configs/topic/<name>` | `{key: text}` | admin requests |
 | `partitions/<topic id>/<index, 6 digits>` | `{"l": leader, "e": leader epoch, ...}` | controller |
 | `producer-ids` | `{"next": first id not handed out}` | any broker |
+| `sessions/<id, 10 digits>` | `{"e": epoch}`, under a lease | the broker, while it lives |
 | `topics/<name>` | `{"id": topic id, "n": partitions}` | controller |
 
 Ids are 22 base64 characters. Partitions are keyed by the id of their topic, so that those of a
@@ -27,13 +29,17 @@ from fastmq.cluster import (
     ConfigKind,
     DropBroker,
     DropConfig,
+    DropController,
     DropPartition,
+    DropSession,
     DropTopic,
     Endpoint,
     PartitionState,
     PutBroker,
     PutConfig,
+    PutController,
     PutPartition,
+    PutSession,
     PutTopic,
 )
 from fastmq.ids import uuid_from_text, uuid_text
@@ -42,6 +48,7 @@ from fastmq.metastore.interface import Compare, Delete, Event, Item, MetastoreEr
 
 __all__ = [
     "CLUSTER_KEY",
+    "CONTROLLER_KEY",
     "PRODUCER_IDS_KEY",
     "broker_key",
     "change_of",
@@ -50,13 +57,16 @@ __all__ = [
     "encode_json",
     "operation_of",
     "partition_key",
+    "session_key",
     "topic_key",
 ]
 
 CLUSTER_KEY: Final = "cluster"
+CONTROLLER_KEY: Final = "controller"
 PRODUCER_IDS_KEY: Final = "producer-ids"
 
 _BROKERS: Final = "brokers/"
+_SESSIONS: Final = "sessions/"
 _TOPICS: Final = "topics/"
 _PARTITIONS: Final = "partitions/"
 _CONFIGS: Final = "configs/"
@@ -67,6 +77,11 @@ _encode_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encod
 def broker_key(broker_id: int) -> str:
     """Return the key of a broker's registration."""
     return f"{_BROKERS}{broker_id:010d}"
+
+
+def session_key(broker_id: int) -> str:
+    """Return the key that a broker holds while it lives."""
+    return f"{_SESSIONS}{broker_id:010d}"
 
 
 def topic_key(name: str) -> str:
@@ -124,6 +139,14 @@ def _operation(change: Change) -> Op:
             return Put(config_key(kind, name), encode_json(values))
         case PutBroker(broker):
             return Put(broker_key(broker.id), _broker_value(broker))
+        case PutSession(broker_id, epoch, lease):
+            return Put(session_key(broker_id), encode_json({"e": epoch}), lease)
+        case PutController(broker_id, lease):
+            return Put(CONTROLLER_KEY, encode_json({"b": broker_id}), lease)
+        case DropSession(broker_id):
+            return Delete(session_key(broker_id))
+        case DropController():
+            return Delete(CONTROLLER_KEY)
         case DropPartition(topic_id, index):
             return Delete(partition_key(topic_id, index))
         case DropTopic(name):
@@ -169,7 +192,9 @@ def change_of(row: Item | Event) -> Change | None:
     Raises:
         MetastoreError: the value cannot be read.
     """
-    if not row.key.startswith((_PARTITIONS, _TOPICS, _CONFIGS, _BROKERS)):
+    if row.key != CONTROLLER_KEY and not row.key.startswith(
+        (_PARTITIONS, _TOPICS, _CONFIGS, _BROKERS, _SESSIONS)
+    ):
         return None
     try:
         return _dropped(row.key) if row.value is None else _put(row.key, row.value)
@@ -191,6 +216,10 @@ def _put(key: str, value: bytes) -> Change:
         kind, name = _config_of(key)
         values = {str(name): str(text) for name, text in found.items()}
         return PutConfig(kind, name, values, ANY_REVISION)
+    if key.startswith(_SESSIONS):
+        return PutSession(int(key.removeprefix(_SESSIONS)), int(found["e"]), 0, ANY_REVISION)
+    if key == CONTROLLER_KEY:
+        return PutController(int(found["b"]), 0, ANY_REVISION)
     return PutBroker(_broker_state(int(key.removeprefix(_BROKERS)), found), ANY_REVISION)
 
 
@@ -201,6 +230,10 @@ def _dropped(key: str) -> Change:
         return DropTopic(key.removeprefix(_TOPICS), ANY_REVISION)
     if key.startswith(_CONFIGS):
         return DropConfig(*_config_of(key), ANY_REVISION)
+    if key.startswith(_SESSIONS):
+        return DropSession(int(key.removeprefix(_SESSIONS)), ANY_REVISION)
+    if key == CONTROLLER_KEY:
+        return DropController(ANY_REVISION)
     return DropBroker(int(key.removeprefix(_BROKERS)), ANY_REVISION)
 
 

@@ -76,7 +76,10 @@ class MetadataCache:
         Raises:
             MetastoreError: a row cannot be read.
         """
-        self._replace(await load_image(self._store))
+        image = await load_image(self._store)
+        # The watch may have been faster.
+        if image.revision >= self.image.revision:
+            self._replace(image)
 
     async def run(self) -> None:
         """Follow what happens in the store, until cancelled or the store is closed.
@@ -93,11 +96,18 @@ class MetadataCache:
             else:
                 return
 
-    async def commit(self, changes: Iterable[Change]) -> None:
+    async def commit(
+        self, changes: Iterable[Change], *, guards: Sequence[Compare] = (), most: int = 0
+    ) -> None:
         """Commit changes; they are in `image` afterwards. Needs `lock`.
 
         All in one transaction where the store takes that many operations, else in several, cut in
         the order of the changes.
+
+        Args:
+            changes: each guarded by itself.
+            guards: what must hold at each of the transactions too.
+            most: changes in one transaction; 0 = as many as the store takes.
 
         Raises:
             CommitConflictError: a guard failed; this transaction and those after it did not happen.
@@ -105,9 +115,12 @@ class MetadataCache:
         """
         assert self.lock.locked(), "commit without the lock"
         pending = list(changes)
-        for begin in range(0, len(pending), self._store.ops_max):
-            part = pending[begin : begin + self._store.ops_max]
-            result = await self._store.txn(*_guarded(part))
+        size = self._store.ops_max - len(guards)
+        size = min(size, most) if most else size
+        for begin in range(0, len(pending), size):
+            part = pending[begin : begin + size]
+            compares, ops = _guarded(part)
+            result = await self._store.txn([*guards, *compares], ops)
             if isinstance(result, Conflict):
                 raise CommitConflictError(result.keys)
             self._apply_own(part, result)

@@ -35,13 +35,13 @@ from fastmq.metastore.interface import (
     Delete,
     Event,
     Item,
-    Metastore,
     MetastoreError,
     MetastoreUnavailableError,
     Op,
     Put,
     Snapshot,
 )
+from fastmq.metastore.polled import PollableStore, PolledWatch
 from fastmq.metastore.reserve import SpaceReserve
 
 __all__ = ["SQLiteMetastore"]
@@ -68,7 +68,7 @@ class _Lease(NamedTuple):
     deadline: float
 
 
-class SQLiteMetastore(Metastore):
+class SQLiteMetastore(PollableStore):
     """A metadata store in one file.
 
     Args:
@@ -249,7 +249,7 @@ class SQLiteMetastore(Metastore):
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[list[Event]]:
         """Iterate over the events below `prefix`, a list per revision."""
-        return _Watch(self, prefix, from_revision)
+        return PolledWatch(self, prefix, from_revision)
 
     async def next_events(self, prefix: str, from_revision: int) -> tuple[int, list[Event]] | None:
         """Wait for the first events below `prefix` from a revision on.
@@ -340,26 +340,6 @@ class SQLiteMetastore(Metastore):
         keys = await self._in_thread(select)
         if keys:
             await self._commit([], [Delete(key) for key in keys])
-
-
-class _Watch:
-    """One iteration over the events below a prefix; it holds no queue, only a position."""
-
-    def __init__(self, store: SQLiteMetastore, prefix: str, from_revision: int) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._next = from_revision
-
-    def __aiter__(self) -> "_Watch":
-        return self
-
-    async def __anext__(self) -> list[Event]:
-        found = await self._store.next_events(self._prefix, self._next)
-        if found is None:
-            raise StopAsyncIteration
-        revision, events = found
-        self._next = revision + 1
-        return events
 
 
 def _end_of(prefix: str) -> str:

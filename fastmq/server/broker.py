@@ -1,8 +1,8 @@
 """One broker, from start to stop.
 
-Start: lock the directories, open the metadata store, load the cluster image, start the engine,
-register partitions (after an unclean stop, check their logs first), load the coordinators, listen,
-write the ready file. Each step needs what the one before it made.
+Start: lock the directories, open the metadata store, load the cluster image, register, start the
+engine, register partitions (after an unclean stop, check their logs first), load the coordinators,
+listen, enter the cluster, write the ready file. Each step needs what the one before it made.
 
 Stop, on SIGTERM or SIGINT: stop accepting, let the engine answer what is parked and take no new
 frames, answer those who wait for a coordinator, close partitions, write checkpoints and the clean
@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from fastmq._native.core import Engine
+from fastmq.cluster import ClusterImage, Endpoint
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupConfig, GroupCoordinatorShard
 from fastmq.errors import ErrorCode, FastmqError, KafkaError
-from fastmq.metastore import MetadataCache, SQLiteMetastore, ensure_cluster_id
+from fastmq.metastore import MetadataCache, Metastore, ensure_cluster_id
 from fastmq.protocol.api import ApiKey
 from fastmq.server.background import Background
 from fastmq.server.batches import build_batch, iter_records
@@ -40,8 +41,9 @@ from fastmq.server.coordinators import CoordinatorDriver
 from fastmq.server.dispatch import Dispatcher
 from fastmq.server.handlers import ROUTES
 from fastmq.server.listeners import OpenListener, accept_connections, open_listener
+from fastmq.server.membership import Membership
 from fastmq.server.storage import Storage
-from fastmq.server.store import ClusterStore, ProducerIds
+from fastmq.server.store import ClusterStore, ProducerIds, make_store, stands_alone
 from fastmq.server.topics import TopicManager
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class _Broker:
         self._context: BrokerContext
         self._dispatcher: Dispatcher
         self._cache: MetadataCache
+        self._membership: Membership | None = None
         self.metrics_address = ""
         self.failed = False
 
@@ -179,7 +182,7 @@ class _Broker:
         """Start everything, and stop it in the opposite order."""
         config = self._config
         with Storage.opened(config) as storage:
-            store = SQLiteMetastore(storage.metadata_path, durable=storage.is_durable)
+            store = make_store(config, storage)
             await store.open()
             try:
                 async with trio.open_nursery() as nursery:
@@ -198,7 +201,7 @@ class _Broker:
 
     @asynccontextmanager
     async def _serving(
-        self, storage: Storage, store: SQLiteMetastore, engine: Engine
+        self, storage: Storage, store: Metastore, engine: Engine
     ) -> AsyncIterator[BrokerContext]:
         context = self._context = await self._make_context(storage, store, engine)
         background = Background(context)
@@ -223,8 +226,12 @@ class _Broker:
                 nursery.start_soon(context.groups.run, name="group coordinators")
                 context.adopt_offsets_topic()
                 nursery.start_soon(self._cache.run, name="metadata watch")
+                nursery.start_soon(context.topics.follow, name="topics")
                 nursery.start_soon(background.run, name="background")
                 context.listeners = _open_listeners(self._config)
+                if self._membership is not None:
+                    await self._membership.enter(_endpoints(context.listeners))
+                    nursery.start_soon(self._membership.run, name="membership")
                 if self._config.get_str("fastmq.metrics.listener"):
                     self.metrics_address = await nursery.start(self._serve_metrics)
                 nursery.start_soon(self._accept_all, name="accept")
@@ -234,20 +241,26 @@ class _Broker:
         finally:
             # Only now that no task waits for them.
             _close_listeners(context.listeners)
+            if self._membership is not None:
+                await self._membership.leave()
             with trio.CancelScope(shield=True):
                 await background.close_partitions()
 
     async def _make_context(
-        self, storage: Storage, store: SQLiteMetastore, engine: Engine
+        self, storage: Storage, store: Metastore, engine: Engine
     ) -> BrokerContext:
         config = self._config
         cluster_id = await ensure_cluster_id(store, os.urandom)
         storage.join(cluster_id)
-        cache = self._cache = MetadataCache(store)
+        cache = self._cache = MetadataCache(store, self._on_image)
         await cache.load()
         cluster = ClusterStore(cache)
-        async with cluster.lock:
-            await cluster.commit(storage.registration(cluster.image))
+        if stands_alone(config):
+            async with cluster.lock:
+                await cluster.commit(storage.registration(cluster.image))
+        else:
+            self._membership = _make_membership(config, store, cluster, storage)
+            await self._membership.register()
         clock = Clock()
         topics = TopicManager(
             node_id=config.node_id,
@@ -274,12 +287,20 @@ class _Broker:
                 iter_records=iter_records,
             ),
             on_all_dirs_offline=self._fail,
+            stands_alone=stands_alone(config),
         )
+
+    def _on_image(self, _before: ClusterImage, _after: ClusterImage) -> None:
+        if self._membership is not None:
+            self._membership.note_image()
+        if hasattr(self, "_context"):
+            self._context.topics.note_image()
 
     async def _prepare_groups(self) -> None:
         """Do ahead what the first consumer group would wait for."""
         context = self._context
-        if context.topics.get(CONSUMER_OFFSETS) is None:
+        # In a cluster it waits until somebody asks: by then all brokers can be given their part.
+        if stands_alone(self._config) and context.topics.get(CONSUMER_OFFSETS) is None:
             try:
                 await context.create_offsets_topic()
             except KafkaError as exc:
@@ -378,6 +399,7 @@ def _make_engine(config: BrokerConfig, *, test_mode: bool) -> Engine:
         frame_timeout_ms=config.get_int("fastmq.frame.timeout.ms"),
         sync_threads=config.get_int("fastmq.sync.threads"),
         flush_interval_ms=config.get_int("fastmq.flush.interval.ms"),
+        has_peers=not stands_alone(config),
     )
 
 
@@ -390,6 +412,25 @@ def _open_listeners(config: BrokerConfig) -> list[OpenListener]:
         _close_listeners(opened)
         raise
     return opened
+
+
+def _endpoints(listeners: list[OpenListener]) -> list[Endpoint]:
+    return [Endpoint(one.name, one.advertised_host, one.advertised_port) for one in listeners]
+
+
+def _make_membership(
+    config: BrokerConfig, store: Metastore, cluster: ClusterStore, storage: Storage
+) -> Membership:
+    rebalances = config.get_bool("auto.leader.rebalance.enable")
+    interval_s = config.get_int("leader.imbalance.check.interval.seconds")
+    return Membership(
+        node_id=config.node_id,
+        store=store,
+        cluster=cluster,
+        registration=lambda image: storage.registration(image, fenced=True),
+        session_timeout_ms=config.get_int("broker.session.timeout.ms"),
+        rebalance_interval_s=interval_s if rebalances else None,
+    )
 
 
 def _close_listeners(listeners: list[OpenListener]) -> None:

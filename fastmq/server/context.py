@@ -3,6 +3,7 @@
 It holds the parts and passes engine events on to them. It decides nothing.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ from fastmq.cluster import ConfigKind
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupCoordinatorShard
+from fastmq.errors import ConfigError
 from fastmq.server.appends import FIRST_TOKEN, Appends
 from fastmq.server.clock import Clock
 from fastmq.server.connections import ConnectionLimits, ConnectionTable
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from fastmq.server.fetchers import ReplicaFetchers
 
 __all__ = ["BrokerAddress", "BrokerContext"]
+
+logger = logging.getLogger(__name__)
 
 
 class BrokerAddress(NamedTuple):
@@ -56,6 +60,7 @@ class BrokerContext:
         groups: CoordinatorDriver[GroupCoordinatorShard],
         on_all_dirs_offline: Callable[[], None],
         peer_secret: bytes | None = None,
+        stands_alone: bool = True,
     ) -> None:
         self.config = config
         self.cluster_id = cluster_id
@@ -78,6 +83,9 @@ class BrokerContext:
         self.fetchers: ReplicaFetchers | None = None
         # Set when a follower of ours has caught up; whoever looks replaces it.
         self.replicas_changed = trio.Event()
+        self._stands_alone = stands_alone
+        self._broker_overrides = self._own_overrides()
+        topics.on_change = self._on_topics_changed
 
     def own_address(self, listener: OpenListener) -> BrokerAddress:
         """Return this broker's address for clients of a listener."""
@@ -86,7 +94,26 @@ class BrokerContext:
 
     def brokers(self, listener: OpenListener) -> list[BrokerAddress]:
         """Return all live brokers as clients of a listener reach them."""
-        return [self.own_address(listener)]
+        if self._stands_alone:
+            return [self.own_address(listener)]
+        found = []
+        for broker_id, broker in sorted(self.topics.image.brokers.items()):
+            endpoint = None if broker.fenced else broker.endpoint(listener.name)
+            if endpoint is not None:
+                found.append(BrokerAddress(broker_id, endpoint.host, endpoint.port, broker.rack))
+        return found
+
+    def address_of(self, broker_id: int, listener: OpenListener) -> BrokerAddress | None:
+        """Return one live broker's address for clients of a listener."""
+        return next((b for b in self.brokers(listener) if b.node_id == broker_id), None)
+
+    @property
+    def controller_id(self) -> int:
+        """The controller, -1 while there is none."""
+        if self._stands_alone:
+            return self.node_id
+        controller = self.topics.image.controller
+        return -1 if controller is None else controller.id
 
     async def create_offsets_topic(self) -> None:
         """Make `__consumer_offsets` and its coordinators, if they are not there.
@@ -108,13 +135,34 @@ class BrokerContext:
         self.adopt_offsets_topic()
 
     def adopt_offsets_topic(self) -> None:
-        """Start a coordinator for each partition of `__consumer_offsets` that is led here."""
+        """Have a coordinator for each partition of `__consumer_offsets` that is led here."""
         topic = self.topics.get(CONSUMER_OFFSETS)
-        if topic is None or self.groups.shard_count:
+        self.groups.partition_count = 0 if topic is None else len(topic.states)
+        if topic is None:
             return
-        for handle in topic.handles:
+        for index, state in enumerate(topic.states):
+            handle = topic.handle(index) if state.leader == self.node_id else None
+            epoch = None if handle is None else state.leader_epoch
+            if self.groups.epoch_of(index) == epoch:
+                continue
+            self.groups.drop_partition(index)
             if handle is not None:
-                self.groups.add_partition(handle, is_empty=not holds_records(handle.path))
+                is_empty = not holds_records(handle.path)
+                self.groups.add_partition(handle, is_empty=is_empty, epoch=state.leader_epoch)
+
+    def _on_topics_changed(self, gone: list[str]) -> None:
+        self.adopt_offsets_topic()
+        self.forget_offsets(gone)
+        if self._own_overrides() != self._broker_overrides:
+            try:
+                self.reload_broker_config()
+            except ConfigError as exc:
+                logger.error("cannot take up changed settings: %s", exc)  # noqa: TRY400
+
+    def _own_overrides(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        image = self.topics.image
+        own = image.config(ConfigKind.BROKER, str(self.node_id))
+        return own, image.config(ConfigKind.BROKER, "")
 
     def forget_offsets(self, topics: list[str]) -> None:
         """Let the groups forget what they committed for topics that were deleted.
@@ -148,6 +196,7 @@ class BrokerContext:
             ConfigError: it cannot be used; the settings stay as they were.
         """
         config = self._dynamic_config({})
+        self._broker_overrides = self._own_overrides()
         self.connections.limits = ConnectionLimits.of(config)
         self.config = config
         self.topics.reconfigure_all()

@@ -69,10 +69,16 @@ class ShardRunner(Generic[S]):
     """One shard, its partition, and the answers that wait for commits."""
 
     def __init__(
-        self, driver: "CoordinatorDriver[S]", index: int, partition: Partition, shard: S
+        self,
+        driver: "CoordinatorDriver[S]",
+        index: int,
+        partition: Partition,
+        shard: S,
+        epoch: int = 0,
     ) -> None:
         self._driver = driver
         self.index = index
+        self.epoch = epoch
         self.partition = partition
         self.shard = shard
         self.state = ShardState.LOADING
@@ -261,6 +267,8 @@ class CoordinatorDriver(Generic[S]):
         self._timer_scope: trio.CancelScope | None = None
         self._timer_at_ms: int | None = None
         clock.on_advanced(self._run_due)
+        # Of the whole internal topic; 0 while it does not exist.
+        self.partition_count = 0
         self._load_send, self._load_receive = trio.open_memory_channel[ShardRunner[S]](10_000)
 
     # What runners use.
@@ -295,17 +303,36 @@ class CoordinatorDriver(Generic[S]):
 
     # What the broker uses.
 
-    def add_partition(self, partition: Partition, *, is_empty: bool) -> None:
+    def add_partition(self, partition: Partition, *, is_empty: bool, epoch: int = 0) -> None:
         """Take on a partition of the internal topic that this broker leads, and load it.
 
         One that is known to be empty serves at once, and its log stays closed until it is used.
+        `epoch` is the leader epoch: another one is another shard.
         """
-        runner = ShardRunner(self, partition.index, partition, self._make_shard(partition.index))
+        shard = self._make_shard(partition.index)
+        runner = ShardRunner(self, partition.index, partition, shard, epoch)
+        self.partition_count = max(self.partition_count, partition.index + 1)
         self._runners[partition.index] = runner
         if is_empty:
             runner.activate()
         else:
             self._load_send.send_nowait(runner)
+
+    def drop_partition(self, index: int) -> None:
+        """Give up a partition that this broker leads no more; nothing happens without it."""
+        runner = self._runners.pop(index, None)
+        if runner is None:
+            return
+        if runner.state is ShardState.LOADING:
+            # A worker thread has the shard, and nobody waits for it.
+            runner.state = ShardState.LOST
+        else:
+            runner.lose(ErrorCode.NOT_COORDINATOR)
+
+    def epoch_of(self, index: int) -> int | None:
+        """Return the leader epoch that a partition's shard is of; None when there is none here."""
+        runner = self._runners.get(index)
+        return None if runner is None else runner.epoch
 
     def load_anew(self, runner: ShardRunner[S]) -> None:
         """Give a lost runner a new shard and load it."""
@@ -315,7 +342,7 @@ class CoordinatorDriver(Generic[S]):
 
     @property
     def shard_count(self) -> int:
-        """How many partitions are here; 0 before the internal topic exists."""
+        """How many partitions are led here."""
         return len(self._runners)
 
     def runners(self) -> Iterator[ShardRunner[S]]:
@@ -328,9 +355,11 @@ class CoordinatorDriver(Generic[S]):
         Raises:
             KafkaError: COORDINATOR_NOT_AVAILABLE, COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR.
         """
-        if not self._runners:
+        if not self.partition_count:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "no coordinator yet")
-        runner = self._runners[partition_for(key, len(self._runners))]
+        runner = self._runners.get(partition_for(key, self.partition_count))
+        if runner is None:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR, "another broker is the coordinator")
         runner.check_active()
         return runner
 
@@ -375,6 +404,8 @@ class CoordinatorDriver(Generic[S]):
     async def _load(self, runner: ShardRunner[S]) -> None:
         try:
             count = await trio.to_thread.run_sync(self._replay_log, runner)
+            if self._runners.get(runner.index) is not runner:
+                return  # given up meanwhile
             runner.activate()
         except PartitionError as exc:
             logger.error("cannot load %s-%d: %s", runner.partition.topic, runner.index, exc)  # noqa: TRY400

@@ -7,8 +7,10 @@ the clean marker. Every method blocks on the disk unless it says otherwise.
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
 
 from fastmq.cluster import BrokerState, ClusterImage, PutBroker, plan_new_epochs
@@ -32,7 +34,7 @@ __all__ = ["Home", "Storage", "holds_records"]
 
 logger = logging.getLogger(__name__)
 
-_METADATA_FILE = "fastmq-metadata.sqlite"
+_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 
 class Home:
@@ -91,11 +93,11 @@ class Storage:
         return _is_durable(self._config)
 
     @property
-    def metadata_path(self) -> str:
-        """The file of the embedded metadata store."""
+    def metadata_dir(self) -> str:
+        """The directory of the embedded metadata store; it exists."""
         place = self._config.get_str("metadata.log.dir") or self._dirs.online()[0].path
         self.disk.make_dirs(place)
-        return f"{place}/{_METADATA_FILE}"
+        return place
 
     @property
     def cluster_id(self) -> str | None:
@@ -124,8 +126,13 @@ class Storage:
             if directory.error is not None:
                 logger.error("%s is offline: %s", directory.path, directory.error)
 
-    def registration(self, image: ClusterImage) -> list[Change]:
-        """Plan the broker's row and, after an unclean stop, new leader epochs. Does not block."""
+    def registration(self, image: ClusterImage, *, fenced: bool = False) -> list[Change]:
+        """Plan the broker's row and, after an unclean stop, new leader epochs. Does not block.
+
+        Args:
+            image: the cluster now.
+            fenced: the broker cannot be given partitions or clients yet.
+        """
         node_id = self._config.node_id
         before = image.brokers.get(node_id)
         state = BrokerState(
@@ -133,7 +140,9 @@ class Storage:
             1 if before is None else before.epoch + 1,
             (),
             rack=self._config.get_str("broker.rack") or None,
-            host=self._config.get_str("fastmq.host"),
+            host=self._config.get_str("fastmq.host") or socket.gethostname(),
+            boot_id=_boot_id(),
+            fenced=fenced,
             directories=tuple(directory.id for directory in self._dirs.online()),
         )
         changes: list[Change] = [PutBroker(state, 0 if before is None else before.revision)]
@@ -268,6 +277,13 @@ class Storage:
 
 def _is_durable(config: BrokerConfig) -> bool:
     return config.get_str("fastmq.flush") != "never"
+
+
+def _boot_id() -> str:
+    """Return what names this run of the machine, empty where nothing does."""
+    with suppress(OSError):
+        return Path(_BOOT_ID_FILE).read_text(encoding="ascii").strip()
+    return ""
 
 
 def holds_records(path: str) -> bool:

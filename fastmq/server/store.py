@@ -1,22 +1,96 @@
-"""The broker's end of the metadata store: its picture of the cluster, and commits to it."""
+"""The broker's end of the metadata store: its driver, its picture of the cluster, commits to it."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
 
 from fastmq.cluster import Change, ClusterImage
-from fastmq.errors import ErrorCode, KafkaError
+from fastmq.config import BrokerConfig
+from fastmq.errors import ConfigError, ErrorCode, KafkaError
 from fastmq.metastore import (
     CommitConflictError,
+    Compare,
     MetadataCache,
     Metastore,
     MetastoreError,
     MetastoreUnavailableError,
+    SQLiteMetastore,
     allocate_producer_ids,
 )
+from fastmq.server.storage import Storage
 
-__all__ = ["ClusterStore", "ProducerIds"]
+__all__ = [
+    "CLUSTER_DIRECTORY",
+    "METADATA_FILE",
+    "ChangedMeanwhileError",
+    "ClusterStore",
+    "ProducerIds",
+    "make_store",
+    "stands_alone",
+]
+
+# The embedded store, in the data directory; that of several brokers is in a directory below.
+METADATA_FILE: Final = "fastmq-metadata.sqlite"
+CLUSTER_DIRECTORY: Final = "cluster"
 
 logger = logging.getLogger(__name__)
+
+
+def stands_alone(config: BrokerConfig) -> bool:
+    """Return whether this broker is its own cluster, with the metadata in its own process."""
+    return config.get_str("fastmq.metastore") == "embedded"
+
+
+def make_store(config: BrokerConfig, storage: Storage) -> Metastore:
+    """Return the metadata store that the configuration names, not open yet.
+
+    Raises:
+        ConfigError: what it needs is not given or not installed.
+    """
+    kind = config.get_str("fastmq.metastore")
+    if kind == "embedded":
+        place = Path(storage.metadata_dir)
+        if (place / CLUSTER_DIRECTORY / METADATA_FILE).exists():
+            raise ConfigError(
+                f"{place} holds the data of several brokers; start them with --brokers, or give "
+                "a single one another --data-dir"
+            )
+        return SQLiteMetastore(place / METADATA_FILE, durable=storage.is_durable)
+    if kind == "socket":
+        from fastmq.metastore.socket_client import SocketMetastore
+
+        path = config.get_str("fastmq.metastore.socket")
+        if not path:
+            raise ConfigError("fastmq.metastore=socket needs fastmq.metastore.socket")
+        return SocketMetastore(path)
+    try:
+        from fastmq.metastore.etcd import EtcdMetastore, EtcdOptions
+    except ImportError as exc:
+        raise ConfigError(
+            "fastmq.metastore=etcd needs the package httpx: pip install '.[etcd]'"
+        ) from exc
+    endpoints = config.get_list("fastmq.etcd.endpoints")
+    if not endpoints:
+        raise ConfigError("fastmq.metastore=etcd needs fastmq.etcd.endpoints")
+    try:
+        options = EtcdOptions(
+            endpoints,
+            prefix=config.get_str("fastmq.etcd.prefix"),
+            user=config.get_str("fastmq.etcd.user"),
+            password=config.get_str("fastmq.etcd.password"),
+            ca_file=config.get_str("fastmq.etcd.ca.file"),
+            cert_file=config.get_str("fastmq.etcd.cert.file"),
+            key_file=config.get_str("fastmq.etcd.key.file"),
+            timeout_ms=config.get_int("fastmq.etcd.timeout.ms"),
+        )
+    except MetastoreError as exc:
+        raise ConfigError(str(exc)) from exc
+    return EtcdMetastore(options)
+
+
+class ChangedMeanwhileError(KafkaError):
+    """Somebody else changed the same rows; the image has been read anew: plan again."""
 
 
 class ClusterStore:
@@ -31,18 +105,25 @@ class ClusterStore:
         """The cluster as the store has it."""
         return self._cache.image
 
-    async def commit(self, changes: Iterable[Change]) -> None:
-        """Commit a plan that was made on `image` under `lock`.
+    async def commit(
+        self, changes: Iterable[Change], *, guards: Sequence[Compare] = (), most: int = 0
+    ) -> None:
+        """Commit a plan that was made on `image` under `lock`; see `MetadataCache.commit`.
 
         Raises:
-            KafkaError: REQUEST_TIMED_OUT when the store does not answer or somebody else changed
-                the same rows: the client may ask again.
+            ChangedMeanwhileError: somebody else changed the same rows; plan again, or let the
+                client ask again (REQUEST_TIMED_OUT).
+            KafkaError: REQUEST_TIMED_OUT when the store does not answer: the client may ask again.
         """
         try:
-            await self._cache.commit(changes)
-        except CommitConflictError as exc:
-            logger.warning("the metadata store was changed by somebody else: %s", exc)
-            raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "changed meanwhile, try again") from exc
+            try:
+                await self._cache.commit(changes, guards=guards, most=most)
+            except CommitConflictError as exc:
+                logger.info("the metadata store was changed by somebody else: %s", exc)
+                await self._cache.load()
+                raise ChangedMeanwhileError(
+                    ErrorCode.REQUEST_TIMED_OUT, "changed meanwhile, try again"
+                ) from exc
         except MetastoreUnavailableError as exc:
             raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "the store did not answer") from exc
         except MetastoreError as exc:

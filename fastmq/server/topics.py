@@ -2,9 +2,10 @@
 
 The metadata store is the truth about which topics exist; `ClusterImage` is this broker's picture
 of it; a `Topic` here adds the engine's partitions that this broker leads and the settings in the
-form that C wants. All changes go through `TopicManager`, one at a time: plan on the image, commit
-to the store, apply to the image, then make or remove directories in a worker thread. Readers see
-each topic whole or not at all.
+form that C wants. Own changes go through `TopicManager`, one at a time: plan on the image, commit
+to the store. Whatever the image then says, by an own commit or by another broker's, is put into
+effect by `_put_into_effect`: directories made or removed in a worker thread, partitions led or
+given up. Readers see each topic whole or not at all.
 
 Deleting renames a partition's directory and answers; `background` unlinks later.
 """
@@ -12,8 +13,9 @@ Deleting renames a partition's directory and answers; `background` unlinks later
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import trio
 
@@ -26,11 +28,13 @@ from fastmq._native.core import (
     PartitionError,
 )
 from fastmq.cluster import (
+    Change,
     ClusterImage,
     ConfigKind,
     NewPartitions,
     NewTopic,
     PartitionState,
+    PutPartition,
     Quota,
     TopicPlan,
     TopicState,
@@ -47,11 +51,16 @@ from fastmq.limits import PARTITION_OPEN_CHUNK
 from fastmq.log import Expected
 from fastmq.server.native_config import native_config
 from fastmq.server.storage import Home, Storage
-from fastmq.server.store import ClusterStore
+from fastmq.server.store import ChangedMeanwhileError, ClusterStore
 
 __all__ = ["Topic", "TopicManager"]
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# Plans that were overtaken by another broker's changes are made anew so often.
+_PLANS_MAX = 5
 
 
 @dataclass(slots=True, eq=False)
@@ -61,12 +70,14 @@ class Topic:
     Attributes:
         state: name, id and partition states, as in the image.
         config: its settings.
+        overrides: what they were made of.
         handles: the engine's partitions by index; None where this broker has none.
     """
 
     state: TopicState
     config: TopicConfig
     native: PartitionConfig
+    overrides: Mapping[str, str]
     handles: list[Partition | None] = field(default_factory=list, repr=False)
 
     @property
@@ -122,7 +133,12 @@ class TopicManager:
         self.deletions: deque[str] = deque()
         self.full_directories: set[int] = set()
         self._routed_flags = 0
+        # Grows with every change that clients can see.
         self.generation = 0
+        self._in_effect = self.image
+        self._image_changed = trio.Event()
+        # Called after changes were put into effect, with the names of topics that are gone.
+        self.on_change: Callable[[list[str]], None] = lambda _: None
 
     # Reading.
 
@@ -185,7 +201,7 @@ class TopicManager:
                 if current_epoch < state.leader_epoch
                 else ErrorCode.UNKNOWN_LEADER_EPOCH
             )
-        handle = topic.handles[index]
+        handle = topic.handle(index)
         if handle is None:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's directory is offline")
         self._storage.check_online(handle.dir_id)
@@ -209,6 +225,7 @@ class TopicManager:
         for topic in topics:
             self._lead(topic, 0)
             self._publish(topic)
+        self._in_effect = self.image
         return deletions
 
     def _register_all(self, topics: list[Topic]) -> list[str]:
@@ -275,8 +292,10 @@ class TopicManager:
             validate_only: only say whether it could be done.
             internal: it is the broker that wants them; others may not create internal topics.
         """
-        async with self._store.lock:
-            config = self._config()
+        requests = list(requests)
+        config = self._config()
+
+        def plan() -> list[TopicPlan]:
             plans = plan_create_topics(
                 self.image,
                 requests,
@@ -285,13 +304,10 @@ class TopicManager:
                 new_id=lambda: new_uuid(self._random_bytes),
                 quota=Quota() if internal else self._quota(),
             )
-            if not internal:
-                plans = [_refuse_internal(plan) for plan in plans]
-            made = [plan for plan in plans if plan.error is None]
-            if validate_only or not made:
-                return plans
-            await self._commit_and_start(made, [(plan.name, 0) for plan in made])
-            return plans
+            plans = [_refuse_replicas(plan) for plan in plans]
+            return plans if internal else [_refuse_internal(plan) for plan in plans]
+
+        return await self._carry_out(plan, validate_only=validate_only)
 
     async def create_automatically(self, names: Iterable[str]) -> dict[str, ErrorCode]:
         """Create topics with default settings; return the errors that remain by name."""
@@ -321,32 +337,23 @@ class TopicManager:
         self, requests: Iterable[NewPartitions], *, validate_only: bool = False
     ) -> list[TopicPlan]:
         """Add partitions to topics; each plan says what became of one request."""
-        async with self._store.lock:
+        requests = list(requests)
+
+        def plan() -> list[TopicPlan]:
             # A group finds its coordinator by the number of partitions: it must never change.
             plans = plan_add_partitions(self.image, requests, self._quota())
-            plans = [_refuse_internal(plan) for plan in plans]
-            made = [plan for plan in plans if plan.error is None]
-            if validate_only or not made:
-                return plans
-            before = [(plan.name, len(self._topics[plan.name].states)) for plan in made]
-            await self._commit_and_start(made, before)
-            return plans
+            return [_refuse_internal(_refuse_replicas(plan)) for plan in plans]
+
+        return await self._carry_out(plan, validate_only=validate_only)
 
     async def delete(self, names: Iterable[str] = (), ids: Iterable[bytes] = ()) -> list[TopicPlan]:
         """Delete topics; each plan says what became of one request, names first."""
-        async with self._store.lock:
-            plans = [_refuse_internal(p) for p in plan_delete_topics(self.image, names, ids)]
-            # A topic that is asked for by name and by id has two plans and goes once.
-            made = {plan.name: plan for plan in plans if plan.error is None}
-            if not made:
-                return plans
-            await self._store.commit([c for plan in made.values() for c in plan.changes])
-            gone = [topic for name in made if (topic := self._withdraw(name)) is not None]
-            handles = [h for topic in gone for h in topic.handles if h is not None]
-            for start in range(0, len(handles), PARTITION_OPEN_CHUNK):
-                chunk = handles[start : start + PARTITION_OPEN_CHUNK]
-                await trio.to_thread.run_sync(self._delete_chunk, chunk)
-            return plans
+        names, ids = list(names), list(ids)
+
+        def plan() -> list[TopicPlan]:
+            return [_refuse_internal(p) for p in plan_delete_topics(self.image, names, ids)]
+
+        return await self._carry_out(plan, validate_only=False)
 
     async def alter_config(
         self,
@@ -367,15 +374,17 @@ class TopicManager:
             KafkaError: there is no such topic.
             ConfigError: what `change` raises.
         """
-        async with self._store.lock:
+
+        async def attempt() -> None:
             topic = self._topics.get(name)
             if topic is None:
                 raise KafkaError(self.missing_code(name), f"there is no topic {name}")
             overrides = change(topic.config)
             changes = plan_config(self.image, ConfigKind.TOPIC, name, overrides)
             if changes and not validate_only:
-                await self._store.commit(list(changes))
-                self._reconfigure(topic)
+                await self._commit(list(changes))
+
+        await self._repeat(attempt)
 
     def reconfigure_all(self) -> None:
         """Work out all settings anew after the broker's own have changed."""
@@ -427,7 +436,7 @@ class TopicManager:
 
     def _make(self, state: TopicState) -> Topic:
         config, native = self._settings(state)
-        return Topic(state, config, native, [])
+        return Topic(state, config, native, self.image.config(ConfigKind.TOPIC, state.name), [])
 
     def _settings(self, state: TopicState) -> tuple[TopicConfig, PartitionConfig]:
         broker = self._config()
@@ -444,30 +453,115 @@ class TopicManager:
 
     def _reconfigure(self, topic: Topic) -> None:
         topic.config, topic.native = self._settings(topic.state)
+        topic.overrides = self.image.config(ConfigKind.TOPIC, topic.name)
         for handle in topic.handles:
             if handle is not None:
                 handle.set_config(self._native_of(topic, handle.dir_id))
         self.generation += 1
 
-    async def _commit_and_start(
-        self, plans: list[TopicPlan], partitions: list[tuple[str, int]]
-    ) -> None:
-        """Commit plans and open what they made; a stop waits for it, so that both agree."""
-        with trio.CancelScope(shield=True):
-            await self._store.commit([change for plan in plans for change in plan.changes])
-            await self._start(partitions)
+    async def _carry_out(
+        self, plan: Callable[[], list[TopicPlan]], *, validate_only: bool
+    ) -> list[TopicPlan]:
+        """Plan and commit; each plan says what became of one request."""
 
-    async def _start(self, names: list[tuple[str, int]]) -> None:
-        """Open the partitions from an index on of topics that the image has, and lead them."""
+        async def attempt() -> list[TopicPlan]:
+            plans = plan()
+            # A topic that is asked for by name and by id has two plans and goes once.
+            made = {plan.name: plan for plan in plans if plan.error is None}
+            if made and not validate_only:
+                await self._commit([change for plan in made.values() for change in plan.changes])
+            return plans
+
+        return await self._repeat(attempt)
+
+    async def _repeat(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Run an attempt under the lock, again when another broker's changes overtook it."""
+        for _ in range(_PLANS_MAX - 1):
+            try:
+                async with self._store.lock:
+                    return await attempt()
+            except ChangedMeanwhileError:
+                continue
+        async with self._store.lock:
+            return await attempt()
+
+    async def _commit(self, changes: list[Change]) -> None:
+        """Commit and put into effect; a stop waits for it, so that store and disk agree."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._store.commit(changes)
+            finally:
+                # Also what others did meanwhile.
+                await self._put_into_effect()
+
+    # Following the image.
+
+    def note_image(self) -> None:
+        """Take note that there is a new image."""
+        self._image_changed.set()
+
+    async def follow(self) -> None:
+        """Put into effect what other brokers change, until cancelled."""
+        while True:
+            await self._image_changed.wait()
+            self._image_changed = trio.Event()
+            async with self._store.lock:
+                with trio.CancelScope(shield=True):
+                    await self._put_into_effect()
+
+    async def _put_into_effect(self) -> None:
+        """Bring what this broker runs to what the image says. Needs the store's lock."""
+        image = self.image
+        if image is self._in_effect:
+            return
+        gone = [
+            topic
+            for topic in self._topics.values()
+            if topic.name not in image.topics or image.topics[topic.name].id != topic.topic_id
+        ]
+        if gone:
+            await self._remove(gone)
         work = []
-        for name, first in names:
-            topic = self._topics.get(name)
-            state = self.image.topics[name]
+        for state in image.topics.values():
+            topic = self._topics.get(state.name)
             if topic is None:
-                topic = self._make(state)
-            else:
-                topic.state = state
-            work.append((topic, first))
+                work.append((self._make(state), 0))
+                continue
+            if topic.state is not state:
+                first = len(topic.handles)
+                self._change_roles(topic, state)
+                if len(state.partitions) > first:
+                    work.append((topic, first))
+            if image.config(ConfigKind.TOPIC, state.name) is not topic.overrides:
+                self._reconfigure(topic)
+        await self._start(work)
+        self._in_effect = image
+        self.generation += 1
+        self.on_change([topic.name for topic in gone])
+
+    async def _remove(self, gone: list[Topic]) -> None:
+        for topic in gone:
+            self._withdraw(topic.name)
+        handles = [h for topic in gone for h in topic.handles if h is not None]
+        for start in range(0, len(handles), PARTITION_OPEN_CHUNK):
+            chunk = handles[start : start + PARTITION_OPEN_CHUNK]
+            await trio.to_thread.run_sync(self._delete_chunk, chunk)
+
+    def _change_roles(self, topic: Topic, state: TopicState) -> None:
+        """Lead what is led here now, and stop leading what is not."""
+        before = topic.state.partitions
+        topic.state = state
+        for handle, old, new in zip(topic.handles, before, state.partitions, strict=False):
+            if handle is None or new is old:
+                continue
+            if new.leader == self._node_id:
+                if old.leader != self._node_id or new.leader_epoch != old.leader_epoch:
+                    handle.become_leader(new.leader_epoch)
+            elif old.leader == self._node_id:
+                handle.become_offline()
+
+    async def _start(self, work: list[tuple[Topic, int]]) -> None:
+        """Open the partitions of topics from an index on, and lead those that are led here."""
         for start in range(0, len(work), PARTITION_OPEN_CHUNK):
             chunk = work[start : start + PARTITION_OPEN_CHUNK]
             await trio.to_thread.run_sync(self._open_chunk, chunk)
@@ -534,6 +628,21 @@ class TopicManager:
                 self.deletions.append(path)
             except PartitionError as exc:
                 logger.error("cannot remove %s: %s", handle.path, exc)  # noqa: TRY400
+
+
+def _refuse_replicas(plan: TopicPlan) -> TopicPlan:
+    """Refuse more than one replica: no broker would copy what the leader has."""
+    factor = max(
+        (len(c.state.replicas) for c in plan.changes if isinstance(c, PutPartition)), default=1
+    )
+    if plan.error is not None or factor == 1:
+        return plan
+    error = KafkaError(
+        ErrorCode.INVALID_REPLICATION_FACTOR,
+        f"replication factor {factor} is not possible yet: brokers do not copy partitions from "
+        "each other; create the topic with 1",
+    )
+    return TopicPlan(plan.name, error, None, {}, ())
 
 
 def _refuse_internal(plan: TopicPlan) -> TopicPlan:

@@ -10,7 +10,7 @@ from fastmq.config.types import Key
 
 ROOT = Path(fastmq.__file__).parent
 # Where keys are declared, and where two topic keys are compared whatever they do.
-TABLES = {"broker_keys.py", "log_keys.py", "topic_keys.py", "alter.py"}
+TABLES = {"broker_keys.py", "cluster_keys.py", "log_keys.py", "topic_keys.py", "alter.py"}
 SOURCES = "\n".join(path.read_text() for path in ROOT.rglob("*.py") if path.name not in TABLES)
 
 KEYS = [*BROKER_TABLE.values(), *TOPIC_TABLE.values()]

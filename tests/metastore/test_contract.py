@@ -20,6 +20,8 @@ from fastmq.metastore import (
     Put,
     SQLiteMetastore,
 )
+from fastmq.metastore.socket_client import SocketMetastore
+from fastmq.metastore.socket_server import StoreServer
 
 from support.etcd import EtcdCluster, etcd_cluster, etcd_missing
 
@@ -38,12 +40,21 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
 _PREFIXES = itertools.count()
 
 
-@pytest.fixture(params=["sqlite", "etcd"])
+@pytest.fixture(params=["sqlite", "socket", "etcd"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Metastore]:
     async with AsyncExitStack() as stack:
         made: Metastore
         if request.param == "sqlite":
             made = SQLiteMetastore(tmp_path / "metadata.sqlite")
+        elif request.param == "socket":
+            served = SQLiteMetastore(tmp_path / "metadata.sqlite")
+            await served.open()
+            stack.push_async_callback(served.close)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            stack.callback(nursery.cancel_scope.cancel)
+            nursery.start_soon(served.run)
+            await nursery.start(StoreServer(served, tmp_path / "store.sock").run)
+            made = SocketMetastore(tmp_path / "store.sock")
         else:
             from fastmq.metastore.etcd import EtcdMetastore, EtcdOptions
 
@@ -58,7 +69,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def forget(store: Metastore, revision: int) -> None:
     """Let the store forget what was before a revision."""
-    if not isinstance(store, SQLiteMetastore):
+    if not isinstance(store, SQLiteMetastore | SocketMetastore):
         await store.compact(revision)  # type: ignore[attr-defined]
 
 

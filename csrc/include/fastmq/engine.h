@@ -46,6 +46,7 @@ typedef struct fmq_engine_options {
     int64_t frame_timeout_ms;       /* a started frame must be complete by then */
     int32_t sync_threads;           /* per log directory; 0: sync in the reactor (simulator) */
     int64_t flush_interval_ms;      /* bytes nobody waits for are synced after that long */
+    bool has_peers;                 /* what is not here may be elsewhere: Python answers for it */
 } fmq_engine_options;
 
 void fmq_engine_options_default(fmq_engine_options *options);

@@ -41,7 +41,7 @@ def handle_describe_cluster(
     return DescribeClusterResponse(
         error_message=None,
         cluster_id=context.cluster_id,
-        controller_id=context.node_id,
+        controller_id=context.controller_id,
         brokers=[
             DescribeClusterBroker(broker_id=b.node_id, host=b.host, port=b.port, rack=b.rack)
             for b in context.brokers(request.connection.listener)

@@ -8,6 +8,7 @@ turned into names on the way in and back on the way out. Source: KIP-62, KIP-699
 from collections.abc import Callable
 from functools import partial
 
+from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.coordinator.effects import Call, Effects
 from fastmq.coordinator.group import (
     GroupCoordinatorShard,
@@ -15,6 +16,7 @@ from fastmq.coordinator.group import (
     single_group,
     single_group_response,
 )
+from fastmq.coordinator.partitioning import partition_for
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.protocol import Message
 from fastmq.protocol.messages.delete_groups import (
@@ -487,12 +489,12 @@ def _list_shard(
 def handle_find_coordinator(
     context: BrokerContext, request: Request, message: FindCoordinatorRequest
 ) -> FindCoordinatorResponse | Deferred:
-    """Answer with this broker for every group; make the offsets topic at the first request."""
+    """Answer with each group's coordinator; make the offsets topic at the first request."""
     if request.version >= 1 and message.key_type == _KEY_TRANSACTION:
         raise KafkaError(NO_TRANSACTIONS_CODE, NO_TRANSACTIONS)
     if request.version >= 1 and message.key_type != _KEY_GROUP:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"key type {message.key_type} is not served")
-    if context.groups.shard_count:
+    if context.groups.partition_count:
         return _coordinators(context, request, message)
 
     async def create_and_answer() -> FindCoordinatorResponse:
@@ -505,20 +507,36 @@ def handle_find_coordinator(
 def _coordinators(
     context: BrokerContext, request: Request, message: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
-    broker = context.own_address(request.connection.listener)
     if request.version < 4:
+        found = _coordinator(context, request, message.key)
         return FindCoordinatorResponse(
-            error_message=None, node_id=context.node_id, host=broker.host, port=broker.port
+            error_code=found.error_code,
+            error_message=found.error_message,
+            node_id=found.node_id,
+            host=found.host,
+            port=found.port,
         )
     return FindCoordinatorResponse(
-        coordinators=[
-            FoundCoordinator(
-                key=key,
-                node_id=context.node_id,
-                host=broker.host,
-                port=broker.port,
-                error_message=None,
-            )
-            for key in message.coordinator_keys
-        ]
+        coordinators=[_coordinator(context, request, key) for key in message.coordinator_keys]
+    )
+
+
+def _coordinator(context: BrokerContext, request: Request, group_id: str) -> FoundCoordinator:
+    """Return who leads the partition that a group is kept in."""
+    topic = context.topics.get(CONSUMER_OFFSETS)
+    broker = None
+    if topic is not None:
+        leader = topic.states[partition_for(group_id, len(topic.states))].leader
+        broker = context.address_of(leader, request.connection.listener)
+    if broker is None:
+        return FoundCoordinator(
+            key=group_id,
+            node_id=-1,
+            host="",
+            port=-1,
+            error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE,
+            error_message="nobody leads the group's partition of the offsets topic",
+        )
+    return FoundCoordinator(
+        key=group_id, node_id=broker.node_id, host=broker.host, port=broker.port, error_message=None
     )

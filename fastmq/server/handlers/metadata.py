@@ -140,7 +140,7 @@ def _respond(
             for b in context.brokers(request.connection.listener)
         ],
         cluster_id=context.cluster_id,
-        controller_id=context.node_id,
+        controller_id=context.controller_id,
         topics=topics,
         cluster_authorized_operations=(
             CLUSTER_OPERATIONS

@@ -129,7 +129,6 @@ async def handle_delete_topics(
         else:
             ids[topic.topic_id] = None
     plans = await context.topics.delete(names, ids)
-    context.forget_offsets([plan.name for plan in plans if plan.error is None])
     by_name, by_id = plans[: len(names)], plans[len(names) :]
     answers = [_deleted(plan, UUID_ZERO) for plan in by_name]
     answers += [_deleted(plan, topic_id) for plan, topic_id in zip(by_id, ids, strict=True)]

@@ -1,0 +1,98 @@
+"""What the controller does: from a picture of the cluster to the changes that it needs. Pure.
+
+Nothing is remembered between two calls. A plan compares what is with what should be, so it does not
+matter whether it is the first or the next controller that makes it, how far the one before came, or
+which event was the reason: a call after every event and one call after many of them end in the
+same place. Each change is guarded by the revision of its row.
+
+A partition should be led by a broker that lives and is in sync: its leader as long as it lives,
+else the first replica, in the order of the assignment, that is. When there is none, nobody leads it
+and its in-sync set stays as it was, because only those have everything. Each change of the leader
+is a new leader epoch. Who does not live leaves the in-sync set, unless it would be empty.
+"""
+
+from collections.abc import Collection, Iterator
+
+from fastmq.cluster.changes import Change, PutBroker, PutPartition
+from fastmq.cluster.image import ClusterImage
+from fastmq.cluster.state import PartitionState
+
+__all__ = ["live_brokers", "plan_cluster", "plan_preferred_leaders"]
+
+NO_LEADER = -1
+
+
+def live_brokers(image: ClusterImage) -> set[int]:
+    """Return the brokers that may lead: not fenced, with the session of their registration."""
+    return {
+        broker.id
+        for broker in image.brokers.values()
+        if not broker.fenced
+        and (session := image.sessions.get(broker.id)) is not None
+        and session.epoch == broker.epoch
+    }
+
+
+def plan_cluster(image: ClusterImage) -> list[Change]:
+    """Return what is to be changed now; empty when all is as it should be.
+
+    Fences brokers whose session has ended, and elects leaders of what they led and of what has
+    none.
+    """
+    live = live_brokers(image)
+    changes: list[Change] = [
+        PutBroker(broker._replace(fenced=True), broker.revision)
+        for broker in image.brokers.values()
+        if not broker.fenced and broker.id not in live
+    ]
+    changes += (
+        PutPartition(topic_id, index, after, before.revision)
+        for topic_id, index, before in _partitions(image)
+        if (after := elect(before, live)) is not before
+    )
+    return changes
+
+
+def elect(state: PartitionState, live: Collection[int]) -> PartitionState:
+    """Return the partition as it should be with these brokers; the same object when it is."""
+    in_sync = tuple(replica for replica in state.isr if replica in live)
+    if state.leader in in_sync:
+        leader = state.leader
+    else:
+        leader = next((replica for replica in state.replicas if replica in in_sync), NO_LEADER)
+    isr = in_sync or state.isr
+    if leader == state.leader and isr == state.isr:
+        return state
+    return state._replace(
+        leader=leader,
+        leader_epoch=state.leader_epoch + (leader != state.leader),
+        partition_epoch=state.partition_epoch + 1,
+        isr=isr,
+    )
+
+
+def plan_preferred_leaders(image: ClusterImage) -> list[Change]:
+    """Return the changes that give each partition to its first replica, where that is in sync."""
+    live = live_brokers(image)
+    return [
+        PutPartition(
+            topic_id,
+            index,
+            state._replace(
+                leader=state.replicas[0],
+                leader_epoch=state.leader_epoch + 1,
+                partition_epoch=state.partition_epoch + 1,
+            ),
+            state.revision,
+        )
+        for topic_id, index, state in _partitions(image)
+        if state.leader not in (state.replicas[0], NO_LEADER)
+        and state.replicas[0] in live
+        and state.replicas[0] in state.isr
+    ]
+
+
+def _partitions(image: ClusterImage) -> Iterator[tuple[bytes, int, PartitionState]]:
+    for topic in image.topics.values():
+        for index, state in enumerate(topic.partitions):
+            yield topic.id, index, state

@@ -1,0 +1,88 @@
+"""Keys about the cluster of a broker: where its metadata is, how it is known that it lives."""
+
+from typing import Final
+
+from fastmq.config.types import ConfigType, Key, Scope, at_least, fixed, not_empty, one_of
+
+__all__ = ["CLUSTER_KEYS"]
+
+CLUSTER_KEYS: Final = (
+    fixed(
+        "fastmq.metastore",
+        ConfigType.STRING,
+        "embedded",
+        "Where the cluster's metadata is: embedded = in this broker's own process and data "
+        "directory, it is the whole cluster; socket = at the supervisor of "
+        "`fastmq serve --brokers`, which sets it; etcd.",
+        one_of("embedded", "socket", "etcd"),
+    ),
+    fixed(
+        "fastmq.metastore.socket",
+        ConfigType.STRING,
+        "",
+        "Path of the supervisor's Unix socket; `fastmq serve --brokers` sets it.",
+    ),
+    fixed(
+        "fastmq.etcd.endpoints",
+        ConfigType.LIST,
+        (),
+        "Members of the etcd cluster that has the metadata: http(s)://host:port, with commas.",
+    ),
+    fixed(
+        "fastmq.etcd.prefix",
+        ConfigType.STRING,
+        "fastmq/",
+        "What all keys of this cluster begin with in etcd; each cluster needs its own.",
+        not_empty(),
+    ),
+    fixed("fastmq.etcd.user", ConfigType.STRING, "", "User at etcd; empty = no login."),
+    Key(
+        "fastmq.etcd.password",
+        ConfigType.PASSWORD,
+        "",
+        Scope.READ_ONLY,
+        "Password of that user; FASTMQ_ETCD_PASSWORD in the environment sets it too.",
+        sensitive=True,
+    ),
+    fixed(
+        "fastmq.etcd.ca.file",
+        ConfigType.STRING,
+        "",
+        "Authorities (PEM) that signed etcd's certificates; empty = the system's.",
+    ),
+    fixed(
+        "fastmq.etcd.cert.file",
+        ConfigType.STRING,
+        "",
+        "Certificate (PEM) to show to etcd; empty = none.",
+    ),
+    fixed("fastmq.etcd.key.file", ConfigType.STRING, "", "Key (PEM) of that certificate."),
+    fixed(
+        "fastmq.etcd.timeout.ms",
+        ConfigType.INT,
+        2_000,
+        "How long one member of etcd may take to answer before the next one is asked.",
+        at_least(50),
+    ),
+    fixed(
+        "broker.session.timeout.ms",
+        ConfigType.INT,
+        9_000,
+        "How long a broker may give no sign of life before others take over what it leads. A "
+        "process that dies is noticed at once where the metadata is behind a socket.",
+        at_least(1_000),
+    ),
+    fixed(
+        "auto.leader.rebalance.enable",
+        ConfigType.BOOLEAN,
+        True,
+        "Whether the controller gives leadership back to preferred replicas.",
+    ),
+    fixed(
+        "leader.imbalance.check.interval.seconds",
+        ConfigType.LONG,
+        300,
+        "How long the cluster is quiet before the controller looks for that.",
+        at_least(1),
+    ),
+)

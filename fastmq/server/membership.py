@@ -1,0 +1,289 @@
+"""This broker's place in a cluster: its registration, its session, and the controller's duties.
+
+A broker registers when its directories are open (a new epoch, fenced) and enters when clients can
+connect: its endpoints, no longer fenced, and a session, which is a key under a lease. The session
+is renewed as long as the event loop runs; when it has ended all the same, the broker enters anew.
+Who registers the same id ends the incarnation before: that one finds a larger epoch and stops.
+
+Every broker stands ready to be the controller. Who creates the controller's key is it, as long as
+its session's lease lives; each of its transactions is guarded by the key's revision, so one that
+was replaced and does not know it yet changes nothing. What it does is `fastmq.cluster.controller`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from fastmq.cluster import (
+    BrokerState,
+    Change,
+    ClusterImage,
+    DropController,
+    DropSession,
+    Endpoint,
+    PutBroker,
+    PutController,
+    PutSession,
+    plan_cluster,
+    plan_preferred_leaders,
+)
+from fastmq.errors import ConfigError, FastmqError, KafkaError
+from fastmq.limits import CONTROLLER_CHANGES_MAX
+from fastmq.metastore import Compare, Metastore, MetastoreError
+from fastmq.metastore.keys import CONTROLLER_KEY
+from fastmq.metastore.lease import LeaseKeeper
+from fastmq.server.store import ChangedMeanwhileError, ClusterStore
+
+__all__ = ["Membership", "SupersededError"]
+
+logger = logging.getLogger(__name__)
+
+# Between two attempts while the store does not answer.
+_RETRY_S: Final = 0.5
+# A registration that is overtaken by others' changes is planned anew so often.
+_REGISTRATIONS_MAX: Final = 20
+# A stop tells the store that it is one, but does not wait long for it.
+_LEAVE_TIMEOUT_S: Final = 2.0
+
+
+class SupersededError(FastmqError):
+    """Another process has registered this broker's id; this one must not go on."""
+
+
+class Membership:
+    """A broker's session and duties.
+
+    Args:
+        node_id: of this broker.
+        store: open.
+        cluster: commits to it.
+        registration: plans the broker's row, see `Storage.registration`.
+        session_timeout_ms: `broker.session.timeout.ms`.
+        rebalance_interval_s: how often leadership goes back to preferred replicas; None = never.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        store: Metastore,
+        cluster: ClusterStore,
+        registration: Callable[[ClusterImage], list[Change]],
+        session_timeout_ms: int,
+        rebalance_interval_s: float | None,
+    ) -> None:
+        self._node_id = node_id
+        self._cluster = cluster
+        self._registration = registration
+        self._keeper = LeaseKeeper(store, ttl_ms=session_timeout_ms, clock_ms=_boot_time_ms)
+        self._rebalance_interval_s = rebalance_interval_s
+        self._epoch = 0
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._news = trio.Event()
+        self._entered = trio.Event()
+        self._reign = 0
+
+    @property
+    def epoch(self) -> int:
+        """Of this broker's registration."""
+        return self._epoch
+
+    def note_image(self) -> None:
+        """Take note that there is a new image."""
+        self._news.set()
+
+    # Registration.
+
+    async def register(self) -> None:
+        """Write this broker's row, fenced; ends an incarnation before this one.
+
+        Raises:
+            ConfigError: the id belongs to another broker that lives.
+            KafkaError: the store does not answer.
+        """
+        for attempt in range(1, _REGISTRATIONS_MAX + 1):
+            async with self._cluster.lock:
+                image = self._cluster.image
+                changes = self._registration(image)
+                row = changes[0]
+                assert isinstance(row, PutBroker)
+                self._check_id(image, row.state)
+                changes[:0] = _end_incarnation(image, self._node_id)
+                try:
+                    await self._cluster.commit(changes)
+                except ChangedMeanwhileError:
+                    if attempt == _REGISTRATIONS_MAX:
+                        raise
+                    continue
+            self._epoch = row.state.epoch
+            return
+
+    def _check_id(self, image: ClusterImage, state: BrokerState) -> None:
+        before = image.brokers.get(state.id)
+        if before is None or state.id not in image.sessions:
+            return
+        if set(before.directories) & set(state.directories):
+            return  # an incarnation of our own
+        where = ", ".join(f"{e.host}:{e.port}" for e in before.endpoints) or "an unknown address"
+        raise ConfigError(
+            f"node.id {state.id} belongs to a running broker at {where} (machine {before.host}); "
+            "give this broker another node.id"
+        )
+
+    # Session.
+
+    async def enter(self, endpoints: Sequence[Endpoint]) -> None:
+        """Show this broker to clients and controller; returns when it is done."""
+        self._endpoints = tuple(endpoints)
+        await self._enter()
+
+    async def _enter(self) -> None:
+        while True:
+            try:
+                lease = await self._keeper.acquire()
+                async with self._cluster.lock:
+                    image = self._cluster.image
+                    row = self._own_row(image)
+                    session = image.sessions.get(self._node_id)
+                    shown = row._replace(fenced=False, endpoints=self._endpoints)
+                    expected = 0 if session is None else session.revision
+                    await self._cluster.commit(
+                        [
+                            PutBroker(shown, row.revision),
+                            PutSession(self._node_id, self._epoch, lease, expected),
+                        ]
+                    )
+            except (KafkaError, MetastoreError) as exc:
+                logger.warning("cannot enter the cluster yet: %s", exc)
+                await trio.sleep(_RETRY_S)
+                continue
+            self._entered.set()
+            return
+
+    def _own_row(self, image: ClusterImage) -> BrokerState:
+        row = image.brokers.get(self._node_id)
+        if row is None or row.epoch != self._epoch:
+            raise SupersededError(
+                f"another process has registered as broker {self._node_id}: this one stops; "
+                "every broker of a cluster needs its own node.id"
+            )
+        return row
+
+    async def run(self) -> None:
+        """Keep the session and do the controller's duties, until cancelled.
+
+        Raises:
+            SupersededError: another process has this broker's id now.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._renew, name="session")
+            while True:
+                self._news = trio.Event()
+                await self._stay()
+                is_done = await self._govern()
+                if not is_done:
+                    continue
+                interval = self._rebalance_interval_s
+                with trio.move_on_after(float("inf") if interval is None else interval) as scope:
+                    await self._news.wait()
+                if scope.cancelled_caught:
+                    await self._rebalance()
+
+    async def _renew(self) -> None:
+        while True:
+            await self._keeper.keep()
+            logger.warning("the session of this broker has ended")
+            self._entered = trio.Event()
+            self._news.set()
+            await self._entered.wait()
+
+    async def _stay(self) -> None:
+        """Enter anew where the session has ended or somebody took us for dead."""
+        image = self._cluster.image
+        row = self._own_row(image)
+        session = image.sessions.get(self._node_id)
+        lives = session is not None and session.epoch == self._epoch
+        if self._keeper.id == 0 or row.fenced or not lives:
+            await self._enter()
+
+    async def leave(self) -> None:
+        """End the session, so that others need not wait for it; best effort."""
+        with trio.move_on_after(_LEAVE_TIMEOUT_S, shield=True):
+            try:
+                await self._keeper.release()
+            except MetastoreError as exc:
+                logger.info("the session of this broker runs out by itself: %s", exc)
+
+    # The controller.
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether this broker decides for the cluster, as far as it knows."""
+        controller = self._cluster.image.controller
+        return controller is not None and controller.revision == self._reign != 0
+
+    async def _govern(self) -> bool:
+        """Become the controller where there is none, and do what is to be done.
+
+        Returns:
+            False to be called again at once.
+        """
+        try:
+            if self._cluster.image.controller is None:
+                await self._become_controller()
+            return not self.is_controller or await self._carry_out(plan_cluster)
+        except ChangedMeanwhileError:
+            return False
+        except KafkaError as exc:
+            logger.warning("the controller's duties wait: %s", exc)
+            await trio.sleep(_RETRY_S)
+            return False
+
+    async def _become_controller(self) -> None:
+        async with self._cluster.lock:
+            before = self._cluster.image
+            if before.controller is not None or not self._keeper.is_valid():
+                return
+            await self._cluster.commit([PutController(self._node_id, self._keeper.id, 0)])
+            controller = self._cluster.image.controller
+            assert controller is not None
+            self._reign = controller.revision
+        logger.info("broker %d is the controller", self._node_id)
+
+    async def _carry_out(self, plan: Callable[[ClusterImage], list[Change]]) -> bool:
+        """Commit what a plan finds; True when there is no more."""
+        async with self._cluster.lock:
+            changes = plan(self._cluster.image)
+            if not changes:
+                return True
+            guard = Compare(CONTROLLER_KEY, self._reign)
+            await self._cluster.commit(changes, guards=[guard], most=CONTROLLER_CHANGES_MAX)
+        logger.info("the controller made %d changes", len(changes))
+        return False
+
+    async def _rebalance(self) -> None:
+        if self.is_controller:
+            try:
+                await self._carry_out(plan_preferred_leaders)
+            except KafkaError as exc:
+                logger.info("leadership is given back later: %s", exc)
+
+
+def _end_incarnation(image: ClusterImage, broker_id: int) -> list[Change]:
+    """Return what ends the session, and the reign, of an incarnation before this one."""
+    changes: list[Change] = []
+    session = image.sessions.get(broker_id)
+    if session is not None:
+        changes.append(DropSession(broker_id, session.revision))
+    if image.controller is not None and image.controller.id == broker_id:
+        changes.append(DropController(image.controller.revision))
+    return changes
+
+
+def _boot_time_ms() -> int:
+    """Return a time that goes on while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock) // 1_000_000
