@@ -93,7 +93,7 @@ GATHERED_RECORDS_MAX: Final = 1_000
 # decompression bomb may cost.
 INFLATED_BATCH_BYTES_MAX: Final = 32 << 20
 
-# `dump-log` inflates one batch at a time; more than a broker would have accepted is damage.
+# `log dump` inflates one batch at a time; more than a broker would have accepted is damage.
 DUMP_INFLATED_BYTES_MAX: Final = 1 << 30
 # Index, snapshot and checkpoint files are read whole.
 DUMP_SMALL_FILE_BYTES_MAX: Final = 256 << 20

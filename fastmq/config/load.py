@@ -6,7 +6,8 @@ altered while the broker runs is in the metadata store and wins over all of thes
 An environment variable is `FASTMQ_` and the key in upper case with dots as `_`; a key of our own is
 not prefixed twice: `FASTMQ_NUM_PARTITIONS`, `FASTMQ_FLUSH_INTERVAL_MS`. Files, overrides and
 variables with unknown keys are refused, with the nearest known one; `FASTMQ_TEST_*` is left to test
-suites. Nothing is read here: the caller hands in texts.
+suites, `FASTMQ_PROFILE` and `FASTMQ_BOOTSTRAP_SERVERS` to clients. Nothing is read here: the
+caller hands in texts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ __all__ = ["ConfigFile", "environment_name", "load_broker_config", "unknown_key_
 
 _PREFIX = "FASTMQ_"
 _IGNORED_PREFIX = "FASTMQ_TEST_"
+# What clients read; a broker may be started in the same shell.
+_CLIENT_VARIABLES = frozenset({"FASTMQ_PROFILE", "FASTMQ_BOOTSTRAP_SERVERS"})
 
 
 class ConfigFile(NamedTuple):
@@ -151,6 +154,8 @@ def _from_environ(environ: Mapping[str, str]) -> list[_Setting]:
     settings = []
     for variable, text in sorted(environ.items()):
         if not variable.startswith(_PREFIX) or variable.startswith(_IGNORED_PREFIX):
+            continue
+        if variable in _CLIENT_VARIABLES:
             continue
         if variable not in known:
             guess = variable.removeprefix(_PREFIX).lower().replace("_", ".")

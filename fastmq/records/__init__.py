@@ -2,7 +2,7 @@
 
 The broker moves batches in C and never looks at single records. This package is for those who
 must: coordinators that keep their state in topics, time searches, full validation for compacted
-topics, recompression, the client, and `dump-log`. Parsing and encoding is Cython
+topics, recompression, the client, and `log dump`. Parsing and encoding is Cython
 (`fastmq._native.records`); what is added here is compression with a limit, control records, and the
 walk over several batches.
 

@@ -1,7 +1,7 @@
 """RELIABILITY S12: names cannot leave their place.
 
 Names of topics become directories, and any name may reach the log, the metrics page and the output
-of `dump-log`. What clients may call things is sent here at its worst: paths, NUL, line feeds,
+of `log dump`. What clients may call things is sent here at its worst: paths, NUL, line feeds,
 look-alikes, terminal escapes, too long, and very many.
 """
 
@@ -243,7 +243,7 @@ def test_dump_log_shows_rogue_names_on_their_own_line(served):
             assert raw.call(commit, 5).topics[0].partitions[0].error_code == 0
     logs = sorted(map(str, Path(served.data_dir).glob("__consumer_offsets-*")))
     for option in ([], ["--json"]):
-        command = [sys.executable, "-m", "fastmq", "dump-log", "--print-data", *option, *logs]
+        command = [sys.executable, "-m", "fastmq", "log", "dump", "--print-data", *option, *logs]
         out = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode()
         assert "dumped" in out
         for line in out.split("\n"):

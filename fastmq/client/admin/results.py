@@ -102,13 +102,13 @@ class TopicDescription:
 
 
 class ConfigSource(Enum):
-    """Where the value of a setting comes from."""
+    """Where the value of a setting comes from; START: the broker's file, environment, options."""
 
     UNKNOWN = 0
     TOPIC = 1
     BROKER = 2
     ALL_BROKERS = 3
-    FILE = 4
+    START = 4
     DEFAULT = 5
 
 

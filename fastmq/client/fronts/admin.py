@@ -29,6 +29,8 @@ from fastmq.client.admin.results import (
 from fastmq.client.admin.steps import Steps, run_steps
 from fastmq.client.core import ClientCore
 from fastmq.client.fronts.positions import (
+    PartitionOffsets,
+    PartitionPositions,
     Position,
     each,
     partition_name,
@@ -376,7 +378,7 @@ class Admin:
         """Return the offsets that a group has committed; none when there is no such group."""
         return self._run(_offsets.committed_offsets(group))
 
-    def alter_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    def alter_offsets(self, group: str, offsets: PartitionOffsets) -> None:
         """Set committed offsets. The group must have no members.
 
         Args:
@@ -397,7 +399,7 @@ class Admin:
         to: Position = "committed",
         offset: int | None = None,
         shift: int = 0,
-        explicit: Mapping[tuple[str, int], int] | None = None,
+        explicit: PartitionOffsets | None = None,
         execute: bool = True,
     ) -> list[OffsetMove]:
         """Move committed offsets, or say how they would be moved. The group must have no members.
@@ -438,7 +440,7 @@ class Admin:
 
     def list_offsets(
         self,
-        at: Mapping[tuple[str, int], Position],
+        at: PartitionPositions,
         *,
         committed_only: bool = False,
     ) -> dict[TopicPartition, FoundOffset]:
@@ -465,7 +467,7 @@ class Admin:
 
     # ------------------------------------------------------------------ records and the cluster
 
-    def delete_records(self, before: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+    def delete_records(self, before: PartitionOffsets) -> dict[TopicPartition, int]:
         """Delete the records below an offset in each partition.
 
         Args:

@@ -31,6 +31,8 @@ from fastmq.client.admin.results import (
 from fastmq.client.admin.steps import Steps, run_steps
 from fastmq.client.core import ClientCore
 from fastmq.client.fronts.positions import (
+    PartitionOffsets,
+    PartitionPositions,
     Position,
     each,
     partition_name,
@@ -290,7 +292,7 @@ class Admin:
         """Return the offsets that a group has committed."""
         return await self._run(_offsets.committed_offsets(group))
 
-    async def alter_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    async def alter_offsets(self, group: str, offsets: PartitionOffsets) -> None:
         """Set committed offsets of a group without members."""
         await self._run(_offsets.alter_offsets(group, partition_names(offsets)))
 
@@ -303,7 +305,7 @@ class Admin:
         to: Position = "committed",
         offset: int | None = None,
         shift: int = 0,
-        explicit: Mapping[tuple[str, int], int] | None = None,
+        explicit: PartitionOffsets | None = None,
         execute: bool = True,
     ) -> list[OffsetMove]:
         """Move committed offsets, or with `execute=False` say how they would be moved."""
@@ -328,7 +330,7 @@ class Admin:
 
     async def list_offsets(
         self,
-        at: Mapping[tuple[str, int], Position],
+        at: PartitionPositions,
         *,
         committed_only: bool = False,
     ) -> dict[TopicPartition, FoundOffset]:
@@ -349,9 +351,7 @@ class Admin:
 
     # ------------------------------------------------------------------ records and the cluster
 
-    async def delete_records(
-        self, before: Mapping[tuple[str, int], int]
-    ) -> dict[TopicPartition, int]:
+    async def delete_records(self, before: PartitionOffsets) -> dict[TopicPartition, int]:
         """Delete the records below an offset in each partition; return the first offsets left."""
         return await self._run(
             _partitions.delete_records(

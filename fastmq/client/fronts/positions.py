@@ -2,16 +2,29 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from fastmq.client.admin.lag import COMMITTED
 from fastmq.client.admin.results import EARLIEST, LATEST, MAX_TIMESTAMP
 from fastmq.client.topic_partition import TopicPartition
 
-__all__ = ["Position", "each", "partition_name", "partition_names", "position_number"]
+__all__ = [
+    "PartitionOffsets",
+    "PartitionPositions",
+    "Position",
+    "each",
+    "partition_name",
+    "partition_names",
+    "position_number",
+]
 
 Position: TypeAlias = datetime | int | Literal["earliest", "latest", "max-timestamp", "committed"]
 """A time (a datetime, which must know its time zone, or milliseconds since 1970), or a word."""
+
+# Any: (topic, partition) or a TopicPartition; a mapping's type of keys is exact, and would refuse
+# one of them.
+PartitionOffsets: TypeAlias = Mapping[Any, int]
+PartitionPositions: TypeAlias = Mapping[Any, Position]
 
 _WORDS: Final[dict[str, int]] = {
     "earliest": EARLIEST,
@@ -45,7 +58,7 @@ def partition_name(name: tuple[str, int]) -> TopicPartition:
     return TopicPartition(*name)
 
 
-def partition_names(names: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+def partition_names(names: PartitionOffsets) -> dict[TopicPartition, int]:
     """Take a mapping from plain pairs, too."""
     return {TopicPartition(*name): value for name, value in names.items()}
 
