@@ -24,7 +24,9 @@ __all__ = ["ConfigFile", "environment_name", "load_broker_config", "unknown_key_
 _PREFIX = "FASTMQ_"
 _IGNORED_PREFIX = "FASTMQ_TEST_"
 # What clients read; a broker may be started in the same shell.
-_CLIENT_VARIABLES = frozenset({"FASTMQ_PROFILE", "FASTMQ_BOOTSTRAP_SERVERS"})
+_CLIENT_VARIABLES = frozenset(
+    {"FASTMQ_BOOTSTRAP_SERVERS", "FASTMQ_METRICS_URL", "FASTMQ_PROFILE", "FASTMQ_WORKER"}
+)
 
 
 class ConfigFile(NamedTuple):

@@ -167,3 +167,8 @@ def test_environment_names_are_distinct() -> None:
     assert environment_name("fastmq.flush") == "FASTMQ_FLUSH"
     config = load_broker_config(environ={"FASTMQ_FLUSH": "ack", "FASTMQ_TEST_X": "1"})
     assert config.get_str("fastmq.flush") == "ack"
+
+
+def test_variables_that_clients_read_do_not_stop_a_broker():
+    environ = {"FASTMQ_PROFILE": "production", "FASTMQ_BOOTSTRAP_SERVERS": "mq:9092"}
+    load_broker_config(environ=environ)
