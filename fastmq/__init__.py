@@ -11,13 +11,24 @@ from fastmq._version import __version__
 if TYPE_CHECKING:
     from fastmq.client.admin.results import NewTopic as NewTopic
     from fastmq.client.fronts.admin import Admin as Admin
+    from fastmq.client.fronts.producer import Producer as Producer
+    from fastmq.client.producer.machine import RecordMetadata as RecordMetadata
     from fastmq.client.topic_partition import TopicPartition as TopicPartition
 
-__all__ = ["Admin", "NewTopic", "TopicPartition", "__version__"]
+__all__ = [
+    "Admin",
+    "NewTopic",
+    "Producer",
+    "RecordMetadata",
+    "TopicPartition",
+    "__version__",
+]
 
 _LATE = {
     "Admin": "fastmq.client.fronts.admin",
     "NewTopic": "fastmq.client.admin.results",
+    "Producer": "fastmq.client.fronts.producer",
+    "RecordMetadata": "fastmq.client.producer.machine",
     "TopicPartition": "fastmq.client.topic_partition",
 }
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastmq.client.fronts.aio_admin import Admin as Admin
+    from fastmq.client.fronts.aio_producer import Producer as Producer
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "Producer"]
 
 _LATE = {
     "Admin": "fastmq.client.fronts.aio_admin",
+    "Producer": "fastmq.client.fronts.aio_producer",
 }
 
 

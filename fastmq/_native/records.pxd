@@ -94,3 +94,6 @@ cdef class RecordsBuilder:
     cdef int64_t _max_timestamp
 
     cdef int reserve(self, size_t extra) except -1
+
+
+cdef bytes encode_headers(tuple headers)

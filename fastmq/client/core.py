@@ -103,6 +103,7 @@ class ClientCore:
         self._coordinators = CoordinatorCache(self)
         self._refresher = MetadataRefresher(self)
         self._ready_listeners: list[Callable[[], None]] = []
+        self._tick_listeners: list[Callable[[], None]] = []
         self._sweep: Timer | None = None
 
     # -------------------------------------------------------------------- for machines: requests
@@ -222,6 +223,13 @@ class ClientCore:
         """Call `listener` whenever a connection has become ready."""
         self._ready_listeners.append(listener)
 
+    def on_tick(self, listener: Callable[[], None]) -> None:
+        """Call `listener` in each step of the pump, before actions are taken.
+
+        For machines that other threads leave something for (and then wake the pump).
+        """
+        self._tick_listeners.append(listener)
+
     def forget_coordinator(self, target: Coordinator) -> None:
         """Look the coordinator up again before the next call to it."""
         self._coordinators.forget(target)
@@ -235,7 +243,10 @@ class ClientCore:
     # --------------------------------------------------------------------------------- for pumps
 
     def take_actions(self) -> list[Action]:
-        """Return what is to be done now, in order, and forget it."""
+        """Let the machines act, and return what is to be done now, in order, and forget it."""
+        if not self.is_closed:
+            for listener in self._tick_listeners:
+                listener()
         written = self._written
         if written:
             self._written = {}

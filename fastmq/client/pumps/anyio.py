@@ -5,13 +5,13 @@ calls into the core come from the same thread; between two steps anybody in it m
 directly (`call` does), because a step never awaits.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 
 from fastmq.client.core import ClientCore
+from fastmq.client.pumps.forks import watch_forks
 from fastmq.client.pumps.poller import Poller
 from fastmq.errors import ClientClosed
 
@@ -26,7 +26,10 @@ class AnyioPump:
         self._poller = Poller(core)
         self._stopping = False
         self._broken: BaseException | None = None
-        self._pid = os.getpid()
+        self._forked = False
+        #: Called in the child after a fork; machines mark themselves unusable there.
+        self.on_fork: Callable[[], None] | None = None
+        watch_forks(self)
 
     async def run(self) -> None:
         """Move bytes until `stop`."""
@@ -102,9 +105,15 @@ class AnyioPump:
 
     def check(self) -> None:
         """Raise `ClientClosed` when the pump cannot do anything any more."""
-        if os.getpid() != self._pid:
+        if self._forked:
             raise ClientClosed("this client was made before a fork; make a new one in the child")
         if self._broken is not None:
             raise ClientClosed(f"the client broke: {self._broken!r}") from self._broken
         if self._stopping:
             raise ClientClosed("the client is closed")
+
+    def after_fork(self) -> None:
+        """In the child: the sockets are the parent's."""
+        self._forked = True
+        if self.on_fork is not None:
+            self.on_fork()

@@ -6,13 +6,12 @@ After a fork the child has no such thread, and says so.
 """
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from fastmq.client.core import ClientCore
+from fastmq.client.pumps.forks import watch_forks
 from fastmq.client.pumps.poller import Poller, monotonic_ms
 from fastmq.errors import ClientClosed, RequestTimedOut
 
@@ -36,7 +35,7 @@ class BlockingPump:
         self._forked = False
         #: Called in the child after a fork; machines mark themselves unusable there.
         self.on_fork: Callable[[], None] | None = None
-        _pumps.add(self)
+        watch_forks(self)
 
     def start(self) -> None:
         """Begin."""
@@ -155,15 +154,3 @@ class BlockingPump:
         self._forked = True
         if self.on_fork is not None:
             self.on_fork()
-
-
-# Of this process, for the hook below; no state of a client.
-_pumps: "weakref.WeakSet[BlockingPump]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pump in list(_pumps):
-        pump.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
