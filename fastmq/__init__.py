@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from fastmq.client.fronts.admin import Admin as Admin
     from fastmq.client.fronts.producer import Producer as Producer
     from fastmq.client.producer.machine import RecordMetadata as RecordMetadata
+    from fastmq.client.serializers import serialize_json as serialize_json
+    from fastmq.client.serializers import serialize_msgpack as serialize_msgpack
+    from fastmq.client.serializers import serialize_msgspec as serialize_msgspec
     from fastmq.client.topic_partition import TopicPartition as TopicPartition
 
 __all__ = [
@@ -22,6 +25,9 @@ __all__ = [
     "RecordMetadata",
     "TopicPartition",
     "__version__",
+    "serialize_json",
+    "serialize_msgpack",
+    "serialize_msgspec",
 ]
 
 _LATE = {
@@ -29,6 +35,9 @@ _LATE = {
     "NewTopic": "fastmq.client.admin.results",
     "Producer": "fastmq.client.fronts.producer",
     "RecordMetadata": "fastmq.client.producer.machine",
+    "serialize_json": "fastmq.client.serializers",
+    "serialize_msgpack": "fastmq.client.serializers",
+    "serialize_msgspec": "fastmq.client.serializers",
     "TopicPartition": "fastmq.client.topic_partition",
 }
 

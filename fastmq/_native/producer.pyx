@@ -193,6 +193,7 @@ cdef class Accumulator(Buffers):
         queues = <TopicQueues>self.topics.get(topic)
         if queues is None:
             queues = self.add_topic(topic)
+            self.on_topic(topic)
         if self.value_serializer is not None:
             value = self.value_serializer(value)
         if value is not None:
@@ -257,9 +258,7 @@ cdef class Accumulator(Buffers):
         queues.available = []
         queues.pending = []
         queues.sticky = NO_PARTITION
-        self.topics[topic] = queues
-        self.on_topic(topic)
-        return queues
+        return self.topics.setdefault(topic, queues)
 
     cdef Delivery place(
         self, TopicQueues topic, bytes key, bytes value, bytes headers, int32_t header_count,
@@ -414,7 +413,7 @@ cdef class Accumulator(Buffers):
         cdef TopicQueues topic = <TopicQueues>self.topics.get(name)
         cdef list failed = []
         if topic is None:
-            return failed
+            topic = self.add_topic(name)
         while len(topic.queues) < count:
             topic.queues.append(new_queue(name, <int32_t>len(topic.queues)))
         topic.available = available

@@ -25,6 +25,7 @@ __all__ = ["MetadataRefresher"]
 
 # Automatic creation can be switched off from here on; every broker since Kafka 2.1 has more.
 _VERSION_MIN = 4
+_MISSED_WAIT_MS = 5
 
 
 class MetadataRefresher:
@@ -78,7 +79,11 @@ class MetadataRefresher:
             return
         when_ms = core.now_ms
         if self._asked_ms is not None:
-            when_ms = max(when_ms, self._asked_ms + core.backoff_ms(1 + self._misses))
+            wait_ms = core.backoff_ms(1 + self._misses)
+            if self._misses:
+                # A topic that is being made is there in a moment: ask sooner at first.
+                wait_ms = min(wait_ms, _MISSED_WAIT_MS << min(self._misses, 10))
+            when_ms = max(when_ms, self._asked_ms + wait_ms)
         self._schedule(when_ms)
 
     def _schedule(self, when_ms: int) -> None:

@@ -97,12 +97,7 @@ class Sender:
 
     def run(self) -> None:
         """Send what can be sent now."""
-        for queue in self._accumulator.take_dirty():
-            partition: Partition | None = queue.state
-            if partition is None:
-                partition = queue.state = Partition(queue)
-                self._partitions[partition.topic, partition.index] = partition
-            self._check[partition] = None
+        self._meet()
         if self._lingering and (self.hurries or self._accumulator.is_starved):
             self._check |= self._lingering
         while self._check:
@@ -119,6 +114,7 @@ class Sender:
 
     def open_batches(self) -> list[Batch]:
         """Every batch whose fate is open."""
+        self._meet()
         found: list[Batch] = []
         for partition in self._partitions.values():
             found += (batch for batch in partition.sent if not batch.is_done)
@@ -132,12 +128,22 @@ class Sender:
 
     def fail_all(self, error: KafkaError) -> None:
         """Give every batch up."""
+        self._meet()
         for partition in self._partitions.values():
             for batch in [*partition.sent, *self._take_all(partition)]:
                 self._fail(batch, error)
             partition.sent.clear()
 
     # ------------------------------------------------------------------------------ what to send
+
+    def _meet(self) -> None:
+        """Take note of the queues that have something new."""
+        for queue in self._accumulator.take_dirty():
+            partition: Partition | None = queue.state
+            if partition is None:
+                partition = queue.state = Partition(queue)
+                self._partitions[partition.topic, partition.index] = partition
+            self._check[partition] = None
 
     def _unblock(self) -> None:
         self._check |= self._blocked
