@@ -523,7 +523,6 @@ _CLUSTER: Final = (
         30_000,
         "How long a follower may lag and stay in sync.",
         at_least(1),
-        _NO_CLUSTER,
     ),
     fixed(
         "replica.fetch.max.bytes",
@@ -531,7 +530,6 @@ _CLUSTER: Final = (
         1_048_576,
         "Bytes per partition that a follower asks for.",
         at_least(0),
-        _NO_CLUSTER,
     ),
     fixed(
         "replica.fetch.wait.max.ms",
@@ -539,7 +537,6 @@ _CLUSTER: Final = (
         500,
         "How long a follower's fetch waits.",
         at_least(0),
-        _NO_CLUSTER,
     ),
     fixed("num.replica.fetchers", _INT, 1, "Fetchers per leader.", at_least(1), _NO_CLUSTER),
     fixed(

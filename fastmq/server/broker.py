@@ -31,6 +31,7 @@ from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupConfig, GroupCoordinatorShard
 from fastmq.errors import ErrorCode, FastmqError, KafkaError
 from fastmq.metastore import MetadataCache, Metastore, ensure_cluster_id
+from fastmq.metastore.peer_secret import ensure_peer_secret
 from fastmq.protocol.api import ApiKey
 from fastmq.server.background import Background
 from fastmq.server.batches import build_batch, iter_records
@@ -42,6 +43,8 @@ from fastmq.server.dispatch import Dispatcher
 from fastmq.server.handlers import ROUTES
 from fastmq.server.listeners import OpenListener, accept_connections, open_listener
 from fastmq.server.membership import Membership
+from fastmq.server.replication import Replication
+from fastmq.server.roles import LoneRoles, Roles
 from fastmq.server.storage import Storage
 from fastmq.server.store import ClusterStore, ProducerIds, make_store, stands_alone
 from fastmq.server.topics import TopicManager
@@ -129,6 +132,7 @@ class _Broker:
         self._dispatcher: Dispatcher
         self._cache: MetadataCache
         self._membership: Membership | None = None
+        self._replication: Replication | None = None
         self.metrics_address = ""
         self.failed = False
 
@@ -229,6 +233,8 @@ class _Broker:
                 nursery.start_soon(context.topics.follow, name="topics")
                 nursery.start_soon(background.run, name="background")
                 context.listeners = _open_listeners(self._config)
+                if self._replication is not None:
+                    nursery.start_soon(self._replication.run, context, name="replication")
                 if self._membership is not None:
                     await self._membership.enter(_endpoints(context.listeners))
                     nursery.start_soon(self._membership.run, name="membership")
@@ -255,12 +261,18 @@ class _Broker:
         cache = self._cache = MetadataCache(store, self._on_image)
         await cache.load()
         cluster = ClusterStore(cache)
+        roles: Roles
+        peer_secret = None
         if stands_alone(config):
             async with cluster.lock:
                 await cluster.commit(storage.registration(cluster.image))
+            roles = LoneRoles(config.node_id)
         else:
             self._membership = _make_membership(config, store, cluster, storage)
             await self._membership.register()
+            peer_secret = await ensure_peer_secret(store, os.urandom)
+            self._replication = Replication(config, engine, self._membership, peer_secret)
+            roles = self._replication.roles
         clock = Clock()
         topics = TopicManager(
             node_id=config.node_id,
@@ -268,6 +280,7 @@ class _Broker:
             store=cluster,
             storage=storage,
             config=lambda: self._context.config if hasattr(self, "_context") else config,
+            roles=roles,
         )
         group_config = _group_config(config)
         return BrokerContext(
@@ -287,7 +300,8 @@ class _Broker:
                 iter_records=iter_records,
             ),
             on_all_dirs_offline=self._fail,
-            stands_alone=stands_alone(config),
+            peer_secret=peer_secret,
+            membership=self._membership,
         )
 
     def _on_image(self, _before: ClusterImage, _after: ClusterImage) -> None:

@@ -5,7 +5,7 @@ It holds the parts and passes engine events on to them. It decides nothing.
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -13,6 +13,7 @@ from fastmq._native.core import Engine
 from fastmq.cluster import ConfigKind
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
+from fastmq.config.types import ConfigSource
 from fastmq.coordinator.group import GroupCoordinatorShard
 from fastmq.errors import ConfigError
 from fastmq.server.appends import FIRST_TOKEN, Appends
@@ -27,10 +28,14 @@ from fastmq.server.topics import TopicManager
 
 if TYPE_CHECKING:
     from fastmq.server.fetchers import ReplicaFetchers
+    from fastmq.server.membership import Membership
 
 __all__ = ["BrokerAddress", "BrokerContext"]
 
 logger = logging.getLogger(__name__)
+
+# Replicas of internal topics where nobody says otherwise and there are brokers for them.
+_OFFSETS_REPLICAS: Final = 3
 
 
 class BrokerAddress(NamedTuple):
@@ -60,7 +65,7 @@ class BrokerContext:
         groups: CoordinatorDriver[GroupCoordinatorShard],
         on_all_dirs_offline: Callable[[], None],
         peer_secret: bytes | None = None,
-        stands_alone: bool = True,
+        membership: "Membership | None" = None,
     ) -> None:
         self.config = config
         self.cluster_id = cluster_id
@@ -83,7 +88,8 @@ class BrokerContext:
         self.fetchers: ReplicaFetchers | None = None
         # Set when a follower of ours has caught up; whoever looks replaces it.
         self.replicas_changed = trio.Event()
-        self._stands_alone = stands_alone
+        # None: this broker stands alone.
+        self.membership = membership
         self._broker_overrides = self._own_overrides()
         topics.on_change = self._on_topics_changed
 
@@ -94,7 +100,7 @@ class BrokerContext:
 
     def brokers(self, listener: OpenListener) -> list[BrokerAddress]:
         """Return all live brokers as clients of a listener reach them."""
-        if self._stands_alone:
+        if self.membership is None:
             return [self.own_address(listener)]
         found = []
         for broker_id, broker in sorted(self.topics.image.brokers.items()):
@@ -110,7 +116,7 @@ class BrokerContext:
     @property
     def controller_id(self) -> int:
         """The controller, -1 while there is none."""
-        if self._stands_alone:
+        if self.membership is None:
             return self.node_id
         controller = self.topics.image.controller
         return -1 if controller is None else controller.id
@@ -125,7 +131,7 @@ class BrokerContext:
         await self.topics.create_internal(
             CONSUMER_OFFSETS,
             partitions=config.get_int("offsets.topic.num.partitions"),
-            replication_factor=config.get_int("offsets.topic.replication.factor"),
+            replication_factor=self._offsets_factor(),
             configs={
                 "cleanup.policy": "compact",
                 "compression.type": "producer",
@@ -133,6 +139,15 @@ class BrokerContext:
             },
         )
         self.adopt_offsets_topic()
+
+    def _offsets_factor(self) -> int:
+        """Return what is configured; without it, as many as a cluster has, up to three."""
+        (entry,) = self.config.describe(["offsets.topic.replication.factor"])
+        configured = self.config.get_int("offsets.topic.replication.factor")
+        if self.membership is None or entry.source != ConfigSource.DEFAULT:
+            return configured
+        live = sum(not broker.fenced for broker in self.topics.image.brokers.values())
+        return max(configured, min(_OFFSETS_REPLICAS, live))
 
     def adopt_offsets_topic(self) -> None:
         """Have a coordinator for each partition of `__consumer_offsets` that is led here."""

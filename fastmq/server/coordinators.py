@@ -23,6 +23,7 @@ runners.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
@@ -40,6 +41,9 @@ from fastmq.server.clock import Clock
 __all__ = ["Answerable", "CoordinatorDriver", "ShardRunner", "ShardState"]
 
 logger = logging.getLogger(__name__)
+
+# While a load waits for followers to have what it has not read yet.
+_COMMIT_LOOK_S = 0.01
 
 S = TypeVar("S", bound=CoordinatorShard)
 
@@ -421,12 +425,14 @@ class CoordinatorDriver(Generic[S]):
         """Feed the whole log to the shard; in a worker thread, which alone has the shard now."""
         partition, shard = runner.partition, runner.shard
         offset = partition.log_start()
-        end = partition.high_watermark()
+        # A new leader may have more than it knows to be committed yet; all of it counts once it is.
+        end = partition.log_end()
         count = 0
-        while offset < end:
+        while offset < end and runner.state is ShardState.LOADING:
             data = partition.read(offset, COORDINATOR_LOAD_READ_BYTES)
             if not data:
-                break
+                time.sleep(_COMMIT_LOOK_S)
+                continue
             latest: dict[bytes, bytes | None] = {}
             for key, value in self._iter_records(data):
                 if key is not None:

@@ -24,13 +24,17 @@ from fastmq.cluster import (
     DropController,
     DropSession,
     Endpoint,
+    IsrAnswer,
+    IsrProposal,
     PutBroker,
     PutController,
     PutSession,
+    plan_alter_partition,
     plan_cluster,
     plan_preferred_leaders,
 )
-from fastmq.errors import ConfigError, FastmqError, KafkaError
+from fastmq.cluster.controller import live_brokers
+from fastmq.errors import ConfigError, ErrorCode, FastmqError, KafkaError
 from fastmq.limits import CONTROLLER_CHANGES_MAX
 from fastmq.metastore import Compare, Metastore, MetastoreError
 from fastmq.metastore.keys import CONTROLLER_KEY
@@ -45,6 +49,8 @@ logger = logging.getLogger(__name__)
 _RETRY_S: Final = 0.5
 # A registration that is overtaken by others' changes is planned anew so often.
 _REGISTRATIONS_MAX: Final = 20
+# So often is a proposal judged anew when the store was changed meanwhile.
+_PROPOSALS_MAX: Final = 5
 # A stop tells the store that it is one, but does not wait long for it.
 _LEAVE_TIMEOUT_S: Final = 2.0
 
@@ -90,6 +96,11 @@ class Membership:
     def epoch(self) -> int:
         """Of this broker's registration."""
         return self._epoch
+
+    @property
+    def image(self) -> ClusterImage:
+        """The cluster as the store has it."""
+        return self._cluster.image
 
     def note_image(self) -> None:
         """Take note that there is a new image."""
@@ -259,10 +270,36 @@ class Membership:
             changes = plan(self._cluster.image)
             if not changes:
                 return True
-            guard = Compare(CONTROLLER_KEY, self._reign)
-            await self._cluster.commit(changes, guards=[guard], most=CONTROLLER_CHANGES_MAX)
+            await self._commit_as_controller(changes)
         logger.info("the controller made %d changes", len(changes))
         return False
+
+    async def alter_partition(
+        self, leader_id: int, proposals: Sequence[IsrProposal]
+    ) -> list[IsrAnswer]:
+        """Judge what a leader proposes, and commit what is right.
+
+        Raises:
+            KafkaError: NOT_CONTROLLER, or the store does not answer.
+        """
+        for _ in range(_PROPOSALS_MAX):
+            async with self._cluster.lock:
+                if not self.is_controller:
+                    raise KafkaError(ErrorCode.NOT_CONTROLLER)
+                image = self._cluster.image
+                live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
+                changes, answers = plan_alter_partition(image, leader_id, proposals, live)
+                try:
+                    await self._commit_as_controller(changes)
+                except ChangedMeanwhileError:
+                    continue
+                return answers
+        raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "changed meanwhile again and again")
+
+    async def _commit_as_controller(self, changes: list[Change]) -> None:
+        if changes:
+            guard = Compare(CONTROLLER_KEY, self._reign)
+            await self._cluster.commit(changes, guards=[guard], most=CONTROLLER_CHANGES_MAX)
 
     async def _rebalance(self) -> None:
         if self.is_controller:

@@ -45,16 +45,24 @@ class Home:
         clean: its end can be trusted; otherwise the log has to be checked.
     """
 
-    __slots__ = ("clean", "dir_id", "log_start", "path", "recovery_point")
+    __slots__ = ("clean", "dir_id", "high_watermark", "log_start", "path", "recovery_point")
 
     def __init__(
-        self, dir_id: int, path: str, *, clean: bool, log_start: int, recovery_point: int
+        self,
+        dir_id: int,
+        path: str,
+        *,
+        clean: bool,
+        log_start: int = 0,
+        recovery_point: int = 0,
+        high_watermark: int = 0,
     ) -> None:
         self.dir_id = dir_id
         self.path = path
         self.clean = clean
         self.log_start = log_start
         self.recovery_point = recovery_point
+        self.high_watermark = high_watermark
 
 
 class Storage:
@@ -197,9 +205,7 @@ class Storage:
             dir_id = self.directories.index(directory)
             for new in wanted:
                 path = directory.partition_path(new.topic, new.partition)
-                homes[new.topic, new.partition] = Home(
-                    dir_id, path, clean=True, log_start=0, recovery_point=0
-                )
+                homes[new.topic, new.partition] = Home(dir_id, path, clean=True)
         return homes
 
     def _home(self, directory: LogDir, topic: str, index: int) -> Home:
@@ -211,6 +217,7 @@ class Storage:
             clean=self._is_clean(dir_id),
             log_start=tables[LOG_START].get((topic, index), 0),
             recovery_point=tables[RECOVERY_POINT].get((topic, index), 0),
+            high_watermark=tables[HIGH_WATERMARK].get((topic, index), 0),
         )
 
     def _is_clean(self, dir_id: int) -> bool:

@@ -3,8 +3,8 @@
 The supervisor starts ordinary brokers with consecutive ids and ports and a data directory each,
 keeps their metadata in one SQLite file, and serves it to them on a Unix socket. A broker whose
 process dies is started again; one that says that it cannot run (exit codes 2 to 4), or dies again
-and again, ends them all. The brokers stop by themselves when the supervisor has gone, because the
-socket tells them at once.
+and again before it serves, ends them all. The brokers stop by themselves when the supervisor has
+gone, because the socket tells them at once.
 
 With the metadata in etcd (`fastmq.metastore`), it only starts and watches over the processes.
 """
@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,9 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Exit codes that another attempt would not change: configuration, port, directory.
 _FINAL_CODES: Final = frozenset({2, 3, 4})
-# A broker that dies so often within this time will not come to life by trying.
+# A broker that dies so often before it serves will not come to life by trying.
 _DEATHS_MAX: Final = 5
-_DEATHS_WINDOW_S: Final = 60.0
 _RESTART_PAUSE_S: Final = 0.2
 # The ready files of children appear once; there is nobody to wake us then.
 _READY_LOOK_S: Final = 0.01
@@ -157,7 +155,6 @@ class _Child:
         self.command = command
         self.ready_file = ready_file
         self.process: trio.Process | None = None
-        self._deaths: deque[float] = deque(maxlen=_DEATHS_MAX)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it runs."""
@@ -170,17 +167,17 @@ class _Child:
         Raises:
             ChildFailedError: it cannot run.
         """
+        deaths = 0
         while True:
+            _remove_ready(self.ready_file)
             self.process = await trio.lowlevel.open_process(
                 self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
             code = await self.process.wait()
             if is_stopping():
                 return
-            self._deaths.append(trio.current_time())
-            lived_s = self._deaths[-1] - self._deaths[0]
-            too_often = len(self._deaths) == _DEATHS_MAX and lived_s < _DEATHS_WINDOW_S
-            if code in _FINAL_CODES or too_often:
+            deaths = 1 if _is_there(self.ready_file) else deaths + 1
+            if code in _FINAL_CODES or deaths >= _DEATHS_MAX:
                 raise ChildFailedError(f"broker {self.node_id} ended with {code}", max(code, 1))
             logger.warning("broker %d ended with %d: starting it again", self.node_id, code)
             await trio.sleep(_RESTART_PAUSE_S)
@@ -299,6 +296,10 @@ def _moved(port: int, number: int) -> int:
     if port and port + number > 65_535:
         raise ConfigError(f"there is no port {port + number}: listen on a lower one")
     return port + number if port else 0
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def _remove_ready(path: Path | None) -> None:

@@ -34,7 +34,6 @@ from fastmq.cluster import (
     NewPartitions,
     NewTopic,
     PartitionState,
-    PutPartition,
     Quota,
     TopicPlan,
     TopicState,
@@ -50,6 +49,7 @@ from fastmq.ids import RandomBytes, new_uuid
 from fastmq.limits import PARTITION_OPEN_CHUNK
 from fastmq.log import Expected
 from fastmq.server.native_config import native_config
+from fastmq.server.roles import Roles
 from fastmq.server.storage import Home, Storage
 from fastmq.server.store import ChangedMeanwhileError, ClusterStore
 
@@ -116,6 +116,7 @@ class TopicManager:
         store: ClusterStore,
         storage: Storage,
         config: Callable[[], BrokerConfig],
+        roles: Roles,
         random_bytes: RandomBytes = os.urandom,
     ) -> None:
         self._node_id = node_id
@@ -123,6 +124,7 @@ class TopicManager:
         self._store = store
         self._storage = storage
         self._config = config
+        self._roles = roles
         self._random_bytes = random_bytes
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[bytes, Topic] = {}
@@ -304,7 +306,6 @@ class TopicManager:
                 new_id=lambda: new_uuid(self._random_bytes),
                 quota=Quota() if internal else self._quota(),
             )
-            plans = [_refuse_replicas(plan) for plan in plans]
             return plans if internal else [_refuse_internal(plan) for plan in plans]
 
         return await self._carry_out(plan, validate_only=validate_only)
@@ -342,7 +343,7 @@ class TopicManager:
         def plan() -> list[TopicPlan]:
             # A group finds its coordinator by the number of partitions: it must never change.
             plans = plan_add_partitions(self.image, requests, self._quota())
-            return [_refuse_internal(_refuse_replicas(plan)) for plan in plans]
+            return [_refuse_internal(plan) for plan in plans]
 
         return await self._carry_out(plan, validate_only=validate_only)
 
@@ -542,23 +543,28 @@ class TopicManager:
     async def _remove(self, gone: list[Topic]) -> None:
         for topic in gone:
             self._withdraw(topic.name)
+            for handle in topic.handles:
+                if handle is not None:
+                    self._roles.release(handle)
         handles = [h for topic in gone for h in topic.handles if h is not None]
         for start in range(0, len(handles), PARTITION_OPEN_CHUNK):
             chunk = handles[start : start + PARTITION_OPEN_CHUNK]
             await trio.to_thread.run_sync(self._delete_chunk, chunk)
 
     def _change_roles(self, topic: Topic, state: TopicState) -> None:
-        """Lead what is led here now, and stop leading what is not."""
+        """Give the partitions of a topic whose state has changed their roles."""
         before = topic.state.partitions
         topic.state = state
         for handle, old, new in zip(topic.handles, before, state.partitions, strict=False):
-            if handle is None or new is old:
-                continue
-            if new.leader == self._node_id:
-                if old.leader != self._node_id or new.leader_epoch != old.leader_epoch:
-                    handle.become_leader(new.leader_epoch)
-            elif old.leader == self._node_id:
-                handle.become_offline()
+            if handle is not None and new != old:
+                self._roles.assume(handle, new)
+
+    def reassume(self, topic_id: bytes, index: int) -> None:
+        """Give a partition its role anew, by the state that is in effect."""
+        topic = self._by_id.get(topic_id)
+        handle = None if topic is None else topic.handle(index)
+        if topic is not None and handle is not None:
+            self._roles.assume(handle, topic.states[index], is_new=False)
 
     async def _start(self, work: list[tuple[Topic, int]]) -> None:
         """Open the partitions of topics from an index on, and lead those that are led here."""
@@ -597,6 +603,8 @@ class TopicManager:
                 log_start=home.log_start,
                 recovery_point=home.recovery_point,
             )
+            if len(topic.states[index].replicas) > 1:
+                handle.set_watermark(home.high_watermark)
             topic.handles.append(handle)
             if not home.clean:
                 self._unclean[handle] = home
@@ -604,8 +612,8 @@ class TopicManager:
     def _lead(self, topic: Topic, first: int) -> None:
         for index in range(first, len(topic.states)):
             handle, state = topic.handles[index], topic.states[index]
-            if handle is not None and state.leader == self._node_id:
-                handle.become_leader(state.leader_epoch)
+            if handle is not None:
+                self._roles.assume(handle, state)
 
     def _publish(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
@@ -628,21 +636,6 @@ class TopicManager:
                 self.deletions.append(path)
             except PartitionError as exc:
                 logger.error("cannot remove %s: %s", handle.path, exc)  # noqa: TRY400
-
-
-def _refuse_replicas(plan: TopicPlan) -> TopicPlan:
-    """Refuse more than one replica: no broker would copy what the leader has."""
-    factor = max(
-        (len(c.state.replicas) for c in plan.changes if isinstance(c, PutPartition)), default=1
-    )
-    if plan.error is not None or factor == 1:
-        return plan
-    error = KafkaError(
-        ErrorCode.INVALID_REPLICATION_FACTOR,
-        f"replication factor {factor} is not possible yet: brokers do not copy partitions from "
-        "each other; create the topic with 1",
-    )
-    return TopicPlan(plan.name, error, None, {}, ())
 
 
 def _refuse_internal(plan: TopicPlan) -> TopicPlan:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from support.broker import Broker
-from support.records import NumberedProducer, create_topic, read_all
+from support.records import NumberedProducer, create_topic, judge, read_all
 
 pytestmark = pytest.mark.reliability
 
@@ -42,19 +42,6 @@ class Killer(threading.Thread):
                 self.restart_s.append(self.broker.start())
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             self.error = error
-
-
-def judge(producer: NumberedProducer, found: dict[int, list[tuple[int, int]]], *, once: bool):
-    lost = producer.acks.lost(found)
-    assert not lost, f"{len(lost)} acknowledged records lost: {lost[:5]}"
-    for partition, rows in found.items():
-        offsets = [offset for offset, _ in rows]
-        assert offsets == list(range(len(offsets))), f"partition {partition}: a hole"
-        numbers = [number for _, number in rows]
-        copies = len(numbers) - len(set(numbers))
-        assert copies == 0 or not once, f"partition {partition}: {copies} duplicates"
-        firsts = list(dict.fromkeys(numbers))
-        assert firsts == sorted(firsts), f"partition {partition}: out of order"
 
 
 def run_kills(make_broker, *, kills: int, idempotent: bool, seed: int) -> None:

@@ -1,6 +1,5 @@
 """Several brokers on one machine, from outside: who leads what, deaths, mistakes."""
 
-import json
 import os
 import signal
 import time
@@ -19,35 +18,15 @@ from confluent_kafka.admin import (
 
 from fastmq.protocol.messages.find_coordinator import FindCoordinatorRequest
 from fastmq.protocol.messages.heartbeat import HeartbeatRequest
-from fastmq.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from fastmq.protocol.messages.metadata import MetadataRequest
 from fastmq.protocol.messages.produce import ProducePartition, ProduceRequest, ProduceTopic
 from fastmq.records import NewRecord, build_batch
 
 from support.broker import Broker, BrokerDied
+from support.cluster import Cluster, leaders
 from support.raw import RawClient
 
 WAIT_S = 30.0
-
-
-class Cluster(Broker):
-    """`fastmq serve --brokers 3`."""
-
-    def __init__(self, root, **options):
-        super().__init__(root, args=("--brokers", "3"), **options)
-
-    def ready(self):
-        return json.loads(self.ready_path.read_text())
-
-    @property
-    def all_addresses(self):
-        return self.ready()["listeners"]["PLAINTEXT"].split(",")
-
-    def process_of(self, node_id):
-        """The process of one broker now."""
-        for child in psutil.Process(self.pid).children():
-            if f"node.id={node_id}" in child.cmdline():
-                return child
-        return None
 
 
 @pytest.fixture
@@ -74,14 +53,6 @@ def create(cluster, name, partitions=6, replicas=1):
     admin = AdminClient({"bootstrap.servers": cluster.all_addresses[0]})
     admin.create_topics([NewTopic(name, partitions, replicas)])[name].result(WAIT_S)
     return admin
-
-
-def leaders(address, name):
-    with RawClient(address) as client:
-        request = MetadataRequest(topics=[MetadataRequestTopic(name=name)])
-        request.allow_auto_topic_creation = False
-        response = client.call(request, 9)
-    return {p.partition_index: p.leader_id for p in response.topics[0].partitions}
 
 
 def produce_request(topic, index):
@@ -234,9 +205,37 @@ def test_a_stop_and_a_start_keep_everything(tmp_path):
             assert answer.responses[0].partition_responses[0].base_offset == 1
 
 
-def test_more_replicas_are_refused_in_words(cluster):
-    with pytest.raises(KafkaException, match="not possible yet"):
-        create(cluster, "copied", replicas=3)
+def test_partitions_are_copied_and_outlive_their_leader(cluster):
+    admin = create(cluster, "copied", partitions=3, replicas=3)
+    servers = cluster.bootstrap
+    producer = Producer({"bootstrap.servers": servers, "acks": "all", "enable.idempotence": True})
+    for number in range(300):
+        producer.produce("copied", b"%d" % number, partition=number % 3)
+    assert producer.flush(WAIT_S) == 0
+    victim = leaders(cluster.all_addresses[2], "copied")[0]
+    cluster.process_of(victim).kill()
+    for number in range(300, 600):
+        producer.produce("copied", b"%d" % number, partition=number % 3)
+    assert producer.flush(WAIT_S) == 0
+
+    def in_sync():
+        topic = admin.list_topics("copied", timeout=WAIT_S).topics["copied"]
+        return all(sorted(p.isrs) == [1, 2, 3] for p in topic.partitions.values())
+
+    until(in_sync)
+    consumer = Consumer(
+        {"bootstrap.servers": servers, "group.id": "r", "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe(["copied"])
+    seen: list[bytes] = []
+    until(lambda: seen.extend(m.value() for m in consumer.consume(100, 0.2)) or len(seen) >= 600)
+    consumer.close()
+    assert sorted(seen, key=int) == [b"%d" % number for number in range(600)]
+
+
+def test_more_replicas_than_brokers_are_refused_in_words(cluster):
+    with pytest.raises(KafkaException, match="not possible with 3 available"):
+        create(cluster, "too-many", replicas=4)
 
 
 def test_data_of_one_and_of_several_is_not_mixed(tmp_path):

@@ -12,11 +12,16 @@ from support.broker import Broker
 
 
 def create_topic(
-    broker: Broker, name: str, partitions: int, config: Mapping[str, str] | None = None
+    broker: Broker,
+    name: str,
+    partitions: int,
+    config: Mapping[str, str] | None = None,
+    *,
+    replicas: int = 1,
 ) -> None:
     """Create a topic and wait until that is done."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    topic = NewTopic(name, partitions, 1, config=dict(config or {}))
+    topic = NewTopic(name, partitions, replicas, config=dict(config or {}))
     admin.create_topics([topic])[name].result(20)
 
 
@@ -123,3 +128,19 @@ def read_all(broker: Broker, topic: str, partitions: int) -> dict[int, list[tupl
         found[partition] = rows
     consumer.close()
     return found
+
+
+def judge(
+    producer: NumberedProducer, found: Mapping[int, list[tuple[int, int]]], *, once: bool
+) -> None:
+    """Check that what was acknowledged is there, in order, and once where that is promised."""
+    lost = producer.acks.lost(found)
+    assert not lost, f"{len(lost)} acknowledged records lost: {lost[:5]}"
+    for partition, rows in found.items():
+        offsets = [offset for offset, _ in rows]
+        assert offsets == list(range(len(offsets))), f"partition {partition}: a hole"
+        numbers = [number for _, number in rows]
+        copies = len(numbers) - len(set(numbers))
+        assert copies == 0 or not once, f"partition {partition}: {copies} duplicates"
+        firsts = list(dict.fromkeys(numbers))
+        assert firsts == sorted(firsts), f"partition {partition}: out of order"

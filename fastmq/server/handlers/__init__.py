@@ -55,6 +55,9 @@ ROUTES: Final[dict[int, Route]] = {
         Kind.INLINE, "metadata", "handle_describe_topic_partitions"
     ),
     # Between brokers.
+    ApiKey.ALTER_PARTITION: _route(
+        Kind.SLOW, "alter_partition", "handle_alter_partition", advertised=False
+    ),
     ApiKey.SASL_HANDSHAKE: _route(Kind.INLINE, "peers", "handle_sasl_handshake", advertised=False),
     ApiKey.SASL_AUTHENTICATE: _route(
         Kind.INLINE, "peers", "handle_sasl_authenticate", advertised=False

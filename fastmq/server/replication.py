@@ -1,0 +1,70 @@
+"""The parts of a broker that copy partitions: roles, fetchers, in-sync sets."""
+
+import trio
+
+from fastmq._native.core import Engine
+from fastmq.auth import PeerIdentity
+from fastmq.cluster import ClusterImage
+from fastmq.config import BrokerConfig
+from fastmq.replica import InSyncSets
+from fastmq.server.context import BrokerContext
+from fastmq.server.fetchers import ReplicaFetchers
+from fastmq.server.in_sync import ControllerLink, InSyncWatch
+from fastmq.server.membership import Membership
+from fastmq.server.peers import PeerCredentials
+from fastmq.server.roles import ClusterRoles
+
+__all__ = ["Replication"]
+
+
+class Replication:
+    """What a broker of a cluster has beside one that stands alone.
+
+    Args:
+        config: of the broker.
+        engine: with the partitions.
+        membership: registered.
+        secret: by which brokers of the cluster know each other.
+
+    Attributes:
+        roles: for the topic manager.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, engine: Engine, membership: Membership, secret: bytes
+    ) -> None:
+        self._membership = membership
+        self._listener = config.listeners[0].name
+        self._lag_max_ms = config.get_int("replica.lag.time.max.ms")
+        identity = PeerIdentity(config.node_id, membership.epoch)
+        self._credentials = PeerCredentials(secret, identity)
+        self._sets = InSyncSets(config.node_id)
+        self._fetchers = ReplicaFetchers(
+            engine,
+            credentials=self._credentials,
+            address_of=self._address_of,
+            max_wait_ms=config.get_int("replica.fetch.wait.max.ms"),
+            partition_max_bytes=config.get_int("replica.fetch.max.bytes"),
+        )
+        self.roles = ClusterRoles(config.node_id, self._fetchers, self._sets)
+
+    @property
+    def _image(self) -> ClusterImage:
+        return self._membership.image
+
+    def _address_of(self, broker_id: int) -> tuple[str, int] | None:
+        """Return where a broker listens for others: at its listener of our first one's name."""
+        broker = self._image.brokers.get(broker_id)
+        endpoint = None if broker is None else broker.endpoint(self._listener)
+        return None if endpoint is None else (endpoint.host, endpoint.port)
+
+    async def run(self, context: BrokerContext) -> None:
+        """Fetch what is followed here and look after what is led here, until cancelled."""
+        context.fetchers = self._fetchers
+        decide = self._membership.alter_partition
+        link = ControllerLink(self._credentials, self._address_of, decide)
+        reassume = context.topics.reassume
+        watch = InSyncWatch(context, self._sets, link, reassume, self._lag_max_ms)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fetchers.run)
+            nursery.start_soon(watch.run)
