@@ -14,7 +14,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 
 .DEFAULT_GOAL := help
 .PHONY: help build debug lint format type stubs test test-c test-native fuzz rel-fuzz interop reliability \
-	rel-long bench compare docs docs-check dist check ci clean
+	rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench: build ## every perf script, briefly; JSON lines (PERF_SECONDS per measure
 
 compare: build ## the same work against Kafka, NATS, Redis, RabbitMQ; COMPARE="--quick" passes options
 	$(PYTHON) perf/compare $(COMPARE)
+
+bench-compare: build ## hot functions against stored baselines: instructions, pyperf; fails beyond a tolerance
+	$(PYTHON) perf/guard --micro
 
 docs: build ## write the generated documents
 	$(PYTHON) -m fastmq.config > docs/CONFIG.md
