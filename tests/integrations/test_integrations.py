@@ -95,7 +95,8 @@ def environment(name):
     try:
         run([sys.executable, "-m", "venv", str(root)], INSTALL_TIMEOUT_S)
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        run([*pip, "--prefer-binary", *packages], INSTALL_TIMEOUT_S)
+        # Not compiled: most of what they bring along is never imported.
+        run([*pip, "--prefer-binary", "--no-compile", *packages], INSTALL_TIMEOUT_S)
     except (subprocess.SubprocessError, OSError) as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         return None, (said.splitlines() or [str(error)])[-1][:200]
