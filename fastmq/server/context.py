@@ -29,6 +29,7 @@ from fastmq.server.topics import TopicManager
 if TYPE_CHECKING:
     from fastmq.server.fetchers import ReplicaFetchers
     from fastmq.server.membership import Membership
+    from fastmq.server.remote_ends import RemoteEnds
 
 __all__ = ["BrokerAddress", "BrokerContext"]
 
@@ -86,6 +87,7 @@ class BrokerContext:
         # By which other brokers prove that they are of this cluster; None: there are no others.
         self.peer_secret = peer_secret
         self.fetchers: ReplicaFetchers | None = None
+        self.remote_ends: RemoteEnds | None = None
         # Set when a follower of ours has caught up; whoever looks replaces it.
         self.replicas_changed = trio.Event()
         # None: this broker stands alone.

@@ -2,7 +2,9 @@
 
 A background task reads committed offsets, log ends and group states every `fastmq.lag.interval.ms`
 and lets `fastmq.scaling` make estimates of them in a worker thread. It runs only where a metrics
-listener is open; what it keeps is bounded by `LAG_GROUPS_MAX` and `METRICS_GROUP_OFFSETS_MAX`.
+listener is open, and knows the groups that are coordinated here; the ends of logs that only other
+brokers have are asked of these (`remote_ends`). What it keeps is bounded by `LAG_GROUPS_MAX` and
+`METRICS_GROUP_OFFSETS_MAX`.
 
 Pages on the metrics listener:
 
@@ -18,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -30,6 +32,7 @@ from fastmq.records import BatchHeader
 from fastmq.scaling import GroupLag, GroupSample, LagEstimator, OffsetSample, PartitionLag
 from fastmq.server.context import BrokerContext
 from fastmq.server.coordinators import ShardState
+from fastmq.server.remote_ends import Bounds
 
 __all__ = ["LagWatch", "group_json", "groups_json"]
 
@@ -40,14 +43,24 @@ _JSON = "application/json"
 _SHARE_MAX = 0.05
 
 
+class _Row(NamedTuple):
+    """A partition of a group: the engine's, or None with the broker that leads it."""
+
+    topic: str
+    partition: int
+    committed: int
+    handle: Partition | None
+    leader: int
+
+
 @dataclass(slots=True)
 class _Look:
-    """A group in the event loop's thread: its offsets with the engine's partitions."""
+    """A group in the event loop's thread."""
 
     group_id: str
     state: str
     members: int
-    offsets: list[tuple[str, int, int, Partition]]
+    rows: list[_Row]
 
 
 class LagWatch:
@@ -80,8 +93,21 @@ class LagWatch:
         """Look once."""
         now_ms = self._context.clock.now_ms()
         looks = self._take()
-        self.groups = await trio.to_thread.run_sync(self._estimate, now_ms, looks)
+        elsewhere = await self._ask_others(looks)
+        self.groups = await trio.to_thread.run_sync(self._estimate, now_ms, looks, elsewhere)
         self.as_of_ms = now_ms
+
+    async def _ask_others(self, looks: list[_Look]) -> Bounds:
+        """Return begin and end of the logs that other brokers have."""
+        remote = self._context.remote_ends
+        if remote is None:
+            return {}
+        wanted: dict[int, set[tuple[str, int]]] = {}
+        for look in looks:
+            for row in look.rows:
+                if row.handle is None and row.leader >= 0:
+                    wanted.setdefault(row.leader, set()).add((row.topic, row.partition))
+        return await remote.ask({leader: sorted(rows) for leader, rows in wanted.items()})
 
     def _take(self) -> list[_Look]:
         """Read groups and offsets; in the thread that changes them."""
@@ -98,9 +124,7 @@ class LagWatch:
                 looks.append(_Look(group_id, state, members, rows))
         return looks
 
-    def _rows(
-        self, offsets: Iterator[tuple[str, int, int]]
-    ) -> list[tuple[str, int, int, Partition]]:
+    def _rows(self, offsets: Iterator[tuple[str, int, int]]) -> list[_Row]:
         """Return what a group committed, and -1 for the other partitions of the same topics."""
         committed: dict[str, dict[int, int]] = {}
         for name, partition, offset in offsets:
@@ -109,28 +133,33 @@ class LagWatch:
         rows = []
         for name, of_topic in committed.items():
             topic = self._context.topics.get(name)
-            for handle in () if topic is None else topic.handles:
-                if handle is not None:
-                    rows.append((name, handle.index, of_topic.get(handle.index, -1), handle))
+            for index, state in enumerate(() if topic is None else topic.states):
+                assert topic is not None
+                offset = of_topic.get(index, -1)
+                rows.append(_Row(name, index, offset, topic.handle(index), state.leader))
         return rows
 
-    def _estimate(self, now_ms: int, looks: list[_Look]) -> dict[str, GroupLag]:
+    def _estimate(self, now_ms: int, looks: list[_Look], elsewhere: Bounds) -> dict[str, GroupLag]:
         """Work out the lag; in a worker thread."""
         handles: dict[tuple[str, int], Partition] = {}
         samples = []
         for look in looks:
             offsets = []
-            for topic, partition, committed, handle in look.offsets:
-                try:
-                    start, end = handle.log_start(), handle.high_watermark()
-                except PartitionError:
-                    continue
-                handles[topic, partition] = handle
-                offsets.append(OffsetSample(topic, partition, committed, start, end))
+            for topic, partition, committed, handle, _ in look.rows:
+                bounds = elsewhere.get((topic, partition))
+                if handle is not None:
+                    try:
+                        bounds = handle.log_start(), handle.high_watermark()
+                    except PartitionError:
+                        continue
+                    handles[topic, partition] = handle
+                if bounds is not None:
+                    offsets.append(OffsetSample(topic, partition, committed, *bounds))
             samples.append(GroupSample(look.group_id, look.state, look.members, offsets))
         found = self._estimator.observe(now_ms, samples)
         for group_id, topic, partition, offset in self._estimator.wanted_times[:LAG_TIMES_MAX]:
-            time_ms = _time_of(handles[topic, partition], offset)
+            handle = handles.get((topic, partition))
+            time_ms = None if handle is None else _time_of(handle, offset)
             if time_ms is not None:
                 self._estimator.note_time(group_id, topic, partition, offset, time_ms)
         return found

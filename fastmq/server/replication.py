@@ -12,6 +12,7 @@ from fastmq.server.fetchers import ReplicaFetchers
 from fastmq.server.in_sync import ControllerLink, InSyncWatch
 from fastmq.server.membership import Membership
 from fastmq.server.peers import PeerCredentials
+from fastmq.server.remote_ends import RemoteEnds
 from fastmq.server.roles import ClusterRoles
 
 __all__ = ["Replication"]
@@ -61,6 +62,7 @@ class Replication:
     async def run(self, context: BrokerContext) -> None:
         """Fetch what is followed here and look after what is led here, until cancelled."""
         context.fetchers = self._fetchers
+        context.remote_ends = RemoteEnds(self._credentials, self._address_of)
         decide = self._membership.alter_partition
         link = ControllerLink(self._credentials, self._address_of, decide)
         reassume = context.topics.reassume
