@@ -539,13 +539,6 @@ _CLUSTER: Final = (
         at_least(0),
     ),
     fixed("num.replica.fetchers", _INT, 1, "Fetchers per leader.", at_least(1), _NO_CLUSTER),
-    fixed(
-        "controlled.shutdown.enable",
-        _BOOLEAN,
-        True,
-        "Hand leadership over before stopping.",
-        no_effect=_NO_CLUSTER,
-    ),
 )
 
 _OPERATION: Final = (

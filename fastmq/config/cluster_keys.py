@@ -73,6 +73,12 @@ CLUSTER_KEYS: Final = (
         at_least(1_000),
     ),
     fixed(
+        "controlled.shutdown.enable",
+        ConfigType.BOOLEAN,
+        True,
+        "Whether a broker that stops lets others lead its partitions first.",
+    ),
+    fixed(
         "auto.leader.rebalance.enable",
         ConfigType.BOOLEAN,
         True,

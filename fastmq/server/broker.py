@@ -59,6 +59,9 @@ logger = logging.getLogger(__name__)
 # The engine has no event for the last reply sent, so draining looks now and then.
 _DRAIN_LOOK_S = 0.005
 
+# How long a broker that stops waits for others to lead its partitions.
+_RETIRE_TIMEOUT_S = 5.0
+
 
 class StorageFailedError(FastmqError):
     """Every data directory has failed; the broker cannot serve anything."""
@@ -360,9 +363,12 @@ class _Broker:
     async def _drain(self) -> None:
         """Stop accepting and answer what has been asked, for a bounded time."""
         context = self._context
-        self._accept_scope.cancel()
         timeout_s = self._config.get_int("fastmq.shutdown.timeout.ms") / 1000
         self._drain_scope.deadline = trio.current_time() + timeout_s
+        if self._membership is not None and self._config.get_bool("controlled.shutdown.enable"):
+            with trio.move_on_after(min(_RETIRE_TIMEOUT_S, timeout_s / 2)):
+                await self._membership.retire()
+        self._accept_scope.cancel()
         with self._drain_scope:
             context.draining = True
             context.engine.set_draining()

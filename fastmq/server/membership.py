@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 _RETRY_S: Final = 0.5
 # A registration that is overtaken by others' changes is planned anew so often.
 _REGISTRATIONS_MAX: Final = 20
+# Between two looks whether others lead what this broker led.
+_RETIRE_LOOK_S: Final = 0.01
 # So often is a proposal judged anew when the store was changed meanwhile.
 _PROPOSALS_MAX: Final = 5
 # A stop tells the store that it is one, but does not wait long for it.
@@ -91,6 +93,7 @@ class Membership:
         self._news = trio.Event()
         self._entered = trio.Event()
         self._reign = 0
+        self._is_retiring = False
 
     @property
     def epoch(self) -> int:
@@ -215,10 +218,41 @@ class Membership:
         """Enter anew where the session has ended or somebody took us for dead."""
         image = self._cluster.image
         row = self._own_row(image)
+        if self._is_retiring:
+            return
         session = image.sessions.get(self._node_id)
         lives = session is not None and session.epoch == self._epoch
         if self._keeper.id == 0 or row.fenced or not lives:
             await self._enter()
+
+    async def retire(self) -> None:
+        """Let others lead what they can, before this broker stops; returns when they do."""
+        self._is_retiring = True
+        while True:
+            try:
+                async with self._cluster.lock:
+                    row = self._own_row(self._cluster.image)
+                    if row.fenced:
+                        break
+                    retired = row._replace(fenced=True)
+                    await self._cluster.commit([PutBroker(retired, row.revision)])
+            except ChangedMeanwhileError:
+                continue
+            except KafkaError as exc:
+                logger.warning("cannot tell the cluster of the stop: %s", exc)
+                return
+        while self._has_successors():  # noqa: ASYNC110 - bounded by the caller, at a stop only
+            await trio.sleep(_RETIRE_LOOK_S)
+
+    def _has_successors(self) -> bool:
+        """Return whether somebody could lead what is still led here."""
+        image = self._cluster.image
+        live = live_brokers(image)
+        return any(
+            state.leader == self._node_id and not live.isdisjoint(state.isr)
+            for topic in image.topics.values()
+            for state in topic.partitions
+        )
 
     async def leave(self) -> None:
         """End the session, so that others need not wait for it; best effort."""

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from support.cluster import Cluster
-from support.records import Acks, NumberedProducer, create_topic, judge, read_all
+from support.records import NumberedProducer, TimedAcks, create_topic, judge, read_all
 
 pytestmark = pytest.mark.reliability
 
@@ -23,27 +23,6 @@ PARTITIONS = 6
 REPLICAS = 3
 BURST = 100
 IN_SYNC_TIMEOUT_S = 60.0
-
-
-class TimedAcks(Acks):
-    """Also notes how long each partition waits for an answer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[int, float] = {}
-        self._longest = 0.0
-
-    def on_delivery(self, error, message) -> None:
-        now = time.monotonic()
-        partition = message.partition()
-        self._longest = max(self._longest, now - self._last.get(partition, now))
-        self._last[partition] = now
-        super().on_delivery(error, message)
-
-    def take_gap(self) -> float:
-        """The longest gap since the last call."""
-        longest, self._longest = self._longest, 0.0
-        return longest
 
 
 class Killer(threading.Thread):

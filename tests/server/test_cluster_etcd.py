@@ -1,6 +1,7 @@
 """Brokers that are a cluster over etcd: mistakes of operators, deaths, etcd gone for a while."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.broker import Broker, BrokerDied
 from support.cluster import leaders
 from support.etcd import EtcdCluster, etcd_cluster, etcd_missing
-from support.records import NumberedProducer, judge, read_all
+from support.records import NumberedProducer, TimedAcks, judge, read_all
 
 MISSING = etcd_missing()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -120,6 +121,37 @@ def test_a_dead_leader_is_followed_and_a_stopped_one_comes_back_as_follower(brok
     until(lambda: in_sync(admin, "led", 3))
     assert not producer.acks.errors
     judge(producer, read_all(brokers[0], "led", 3), once=True)
+
+
+def test_a_rolling_restart_is_not_noticed(brokers):
+    admin = create(brokers, "rolling", 3, 3)
+    acks = TimedAcks()
+    producer = NumberedProducer(brokers[0], "rolling", 3, acks, **{"enable.idempotence": True})
+    done = threading.Event()
+    failed: list[BaseException] = []
+
+    def restart_all() -> None:
+        try:
+            for one in brokers:
+                one.stop()
+                one.start()
+                until(lambda: in_sync(admin, "rolling", 3))
+        except BaseException as error:  # noqa: BLE001 - told below
+            failed.append(error)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=restart_all)
+    thread.start()
+    while not done.is_set():
+        producer.send(30)
+        producer.poll(0.01)
+    thread.join()
+    assert not failed, failed
+    assert producer.flush(WAIT_S) == 0
+    assert not acks.errors
+    judge(producer, read_all(brokers[0], "rolling", 3), once=True)
+    print(f"\nrolling restart: {acks.count:,} acknowledged, longest wait {acks.take_gap():.2f} s")
 
 
 def test_records_go_on_while_etcd_is_away(etcd, brokers):

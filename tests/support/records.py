@@ -64,6 +64,28 @@ class Acks:
         ]
 
 
+class TimedAcks(Acks):
+    """Also notes how long each partition waits for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[int, float] = {}
+        self._longest = 0.0
+
+    def on_delivery(self, error: Any, message: Any) -> None:
+        """The callback for `produce`."""
+        now = time.monotonic()
+        partition = message.partition()
+        self._longest = max(self._longest, now - self._last.get(partition, now))
+        self._last[partition] = now
+        super().on_delivery(error, message)
+
+    def take_gap(self) -> float:
+        """The longest gap since the last call."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+
 class NumberedProducer:
     """Sends 0, 1, 2, ... round robin over the partitions of a topic, and keeps the answers."""
 
