@@ -11,6 +11,7 @@ from fastmq._version import __version__
 if TYPE_CHECKING:
     from fastmq.client.admin.results import NewTopic as NewTopic
     from fastmq.client.fronts.admin import Admin as Admin
+    from fastmq.client.fronts.consumer import Consumer as Consumer
     from fastmq.client.fronts.producer import Producer as Producer
     from fastmq.client.producer.machine import RecordMetadata as RecordMetadata
     from fastmq.client.serializers import serialize_json as serialize_json
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admin",
+    "Consumer",
     "NewTopic",
     "Producer",
     "RecordMetadata",
@@ -32,6 +34,7 @@ __all__ = [
 
 _LATE = {
     "Admin": "fastmq.client.fronts.admin",
+    "Consumer": "fastmq.client.fronts.consumer",
     "NewTopic": "fastmq.client.admin.results",
     "Producer": "fastmq.client.fronts.producer",
     "RecordMetadata": "fastmq.client.producer.machine",

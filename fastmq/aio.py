@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastmq.client.fronts.aio_admin import Admin as Admin
+    from fastmq.client.fronts.aio_consumer import Consumer as Consumer
     from fastmq.client.fronts.aio_producer import Producer as Producer
 
-__all__ = ["Admin", "Producer"]
+__all__ = ["Admin", "Consumer", "Producer"]
 
 _LATE = {
     "Admin": "fastmq.client.fronts.aio_admin",
+    "Consumer": "fastmq.client.fronts.aio_consumer",
     "Producer": "fastmq.client.fronts.aio_producer",
 }
 

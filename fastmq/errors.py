@@ -17,6 +17,7 @@ __all__ = [
     "AuthenticationError",
     "BufferFull",
     "ClientClosed",
+    "CommitFailed",
     "ConfigError",
     "ConnectionFailed",
     "ErrorCode",
@@ -285,6 +286,12 @@ class RequestTimedOut(_ClientError):  # noqa: N818
     """No answer within the time that was allowed. What was asked for may have been done."""
 
     CODE = ErrorCode.REQUEST_TIMED_OUT
+
+
+class CommitFailed(_ClientError):  # noqa: N818
+    """Offsets were not committed, because the group has gone on without this member."""
+
+    CODE = ErrorCode.ILLEGAL_GENERATION
 
 
 class BufferFull(_ClientError):  # noqa: N818

@@ -1,0 +1,48 @@
+# cython: language_level=3
+"""Declarations of what consumers get."""
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastmq._native.records cimport fmq_batch_header
+
+
+cdef class ConsumerRecord:
+    cdef readonly str topic
+    cdef readonly int32_t partition
+    cdef readonly int64_t offset
+    cdef readonly int64_t timestamp_ms
+    cdef readonly int32_t leader_epoch
+    cdef readonly object key
+    cdef readonly object value
+    cdef readonly tuple headers
+    cdef bint is_append_time
+
+
+cdef class Chunk:
+    cdef object block
+    cdef readonly str topic
+    cdef readonly int32_t partition
+    cdef readonly int64_t offset
+    cdef readonly int64_t version
+    cdef readonly Py_ssize_t size
+    cdef Py_ssize_t at
+    cdef object inflate
+    cdef bint check_crc
+    cdef Py_ssize_t inflated_max
+    cdef object key_deserializer
+    cdef object value_deserializer
+    cdef list aborted
+    cdef set aborting
+
+    cdef bint parse(self, fmq_batch_header *h) except -1
+    cdef bint is_wanted(self, fmq_batch_header *h, Py_ssize_t begin) except -1
+    cdef object payload(self, fmq_batch_header *h, Py_ssize_t begin)
+    cdef list read(self, fmq_batch_header *h, payload)
+    cdef int deserialize(self, list records) except -1
+
+
+cdef class RecordStream:
+    cdef object refill
+    cdef readonly list records
+    cdef Py_ssize_t count
+    cdef readonly Py_ssize_t at

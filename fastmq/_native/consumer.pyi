@@ -1,0 +1,113 @@
+"""What consumers get: records of fetched batches."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Never, final
+
+from typing_extensions import Buffer
+
+@final
+class ConsumerRecord:
+    """A record as a consumer gets it. Immutable.
+
+    Attributes:
+        topic, partition, offset: where it is.
+        timestamp_ms: milliseconds since 1970; -1: none.
+        timestamp_type: "CreateTime" (the producer's) or "LogAppendTime" (the broker's).
+        leader_epoch: of the leader that appended it.
+        key, value: bytes or None, or what the deserializers made of them.
+        headers: pairs of name and bytes or None.
+    """
+
+    def __init__(self, *args: Never) -> None: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def timestamp_type(self) -> str: ...
+    @property
+    def leader_epoch(self) -> int: ...
+    # Any: a deserializer may make anything of the bytes.
+    @property
+    def key(self) -> Any: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
+
+def end_of(block: Buffer, offset: int) -> tuple[int, int]:
+    """(offset after the last whole batch of a block, or `offset`; bytes of whole batches)."""
+
+@final
+class Chunk:
+    """What one fetch brought of one partition.
+
+    Args:
+        block: batches, the last one perhaps cut off.
+        topic: of the partition.
+        partition: its number.
+        offset: records below are left out.
+        inflate: `fastmq.compression.decompress`: called with codec, payload and the largest size.
+        version: of the partition's state that it was fetched for.
+        aborted: (first offset, producer id) of aborted transactions; None: read uncommitted.
+        check_crc: whether checksums are compared.
+        inflated_max: a compressed batch that grows larger is refused.
+        key_deserializer: made of the key's bytes.
+        value_deserializer: made of the value's bytes.
+    """
+
+    def __init__(
+        self,
+        block: Buffer,
+        topic: str,
+        partition: int,
+        offset: int,
+        inflate: Callable[[int, Buffer, int], Buffer],
+        *,
+        version: int = 0,
+        aborted: Iterable[tuple[int, int]] | None = None,
+        check_crc: bool = True,
+        inflated_max: int = 67_108_864,
+        key_deserializer: Callable[[bytes], Any] | None = None,
+        value_deserializer: Callable[[bytes], Any] | None = None,
+    ) -> None: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int:
+        """The next offset to be read."""
+    @property
+    def version(self) -> int: ...
+    @property
+    def size(self) -> int: ...  # bytes
+    def next_records(self) -> list[ConsumerRecord]:
+        """The records of the next batch that has any for the program; empty at the end.
+
+        Raises:
+            KafkaError: CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE.
+        """
+
+@final
+class RecordStream(Iterator[ConsumerRecord]):
+    """Records of lists that `refill` returns, which waits for them; None ends it."""
+
+    def __init__(self, refill: Callable[[], list[ConsumerRecord] | None] | None = None) -> None: ...
+    @property
+    def at(self) -> int:
+        """How many records of the current list were handed out."""
+    @property
+    def left(self) -> int:
+        """How many were not."""
+    @property
+    def records(self) -> list[ConsumerRecord]:
+        """The current list."""
+    def feed(self, records: list[ConsumerRecord]) -> None:
+        """Go on with another list."""
+    def __iter__(self) -> RecordStream: ...
+    def __next__(self) -> ConsumerRecord: ...

@@ -1,0 +1,91 @@
+"""What a consumer knows of the partitions it has, and of what it subscribes to. Pure.
+
+A partition's state is replaced as a whole when it is assigned anew, and gets another `version` at
+each seek; what was fetched for an older version is dropped. So a chunk that is on its way to the
+program while the group takes the partition away is never delivered late.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastmq.client.topic_partition import TopicPartition
+
+if TYPE_CHECKING:
+    from fastmq._native.consumer import Chunk
+
+__all__ = ["PartitionState", "Subscription"]
+
+
+@dataclass(slots=True, eq=False)
+class PartitionState:
+    """A partition that the consumer has.
+
+    Attributes:
+        name: topic and partition.
+        fetch_offset: the next offset to ask for; -1: not resolved yet.
+        consumed: the offset after the last record that the program is done with, as far as it is
+            known; -1: none yet. This is what is committed automatically.
+        delivered: the next offset that the program gets.
+        version: changes with each seek.
+        is_live: False once the partition is taken away.
+        is_paused: by the program.
+        chunks_ahead: fetched and not taken by the program.
+        is_fetching: a fetch is under way.
+        retry_at_ms: not asked for before, after an error.
+        reset_to: position that is being looked up (a time or ListOffsets' negative numbers).
+        high_watermark, log_start: as the last answer told, -1: none yet.
+    """
+
+    name: TopicPartition
+    fetch_offset: int = -1
+    consumed: int = -1
+    delivered: int = -1
+    version: int = 0
+    is_live: bool = True
+    is_paused: bool = False
+    chunks_ahead: int = 0
+    is_fetching: bool = False
+    is_resolving: bool = False
+    retry_at_ms: int = 0
+    reset_to: int | None = None
+    high_watermark: int = -1
+    last_stable_offset: int = -1
+    log_start: int = -1
+
+    def seek(self, offset: int) -> None:
+        """Go on at an offset; what was fetched before does not count any more."""
+        self.version += 1
+        self.fetch_offset = self.delivered = self.consumed = offset
+        self.reset_to = None
+        self.is_resolving = False
+        self.retry_at_ms = 0
+
+    def reset(self, position: int) -> None:
+        """Go on where a position (EARLIEST, LATEST, a time) turns out to be."""
+        self.version += 1
+        self.fetch_offset = self.delivered = self.consumed = -1
+        self.reset_to = position
+        self.is_resolving = False
+
+    def takes(self, chunk: "Chunk") -> bool:
+        """Whether what was fetched is still wanted."""
+        return self.is_live and chunk.version == self.version
+
+
+@dataclass(slots=True)
+class Subscription:
+    """What the program wants to read.
+
+    Attributes:
+        topics: by name.
+        pattern: all topics whose names match as a whole, instead.
+    """
+
+    topics: frozenset[str] = field(default_factory=frozenset)
+    pattern: re.Pattern[str] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is subscribed to."""
+        return not self.topics and self.pattern is None
