@@ -1,9 +1,11 @@
-"""Fetching ahead of the program: one request per broker is under way, within a memory limit. Pure.
+"""Fetching ahead of the program, within a memory limit. Pure.
 
 A partition is asked for while it has a position, is not paused, and fewer than two answers of it
 wait for the program. Together they hold `prefetch_max_bytes`, and what one answer may bring more.
+
 Fetches have connections of their own, since a broker answers in order and may keep one for
-`fetch_max_wait_ms`.
+`fetch_max_wait_ms`: one for partitions that are read to their end, where that is likely, and one
+for the others, which must not wait behind those.
 
 Source: KIP-74, KIP-98 (isolation), KIP-320 (leader epochs), KIP-516 (topic ids).
 """
@@ -27,6 +29,7 @@ from fastmq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTo
 __all__ = ["Fetcher"]
 
 _LANE = "fetch"
+_LANE_AT_END = "fetch-at-end"
 _CHUNKS_AHEAD_MAX = 2
 _NAMES_UNTIL = 12
 
@@ -77,7 +80,7 @@ class Fetcher:
         self._on_chunk = on_chunk
         self._on_out_of_range = on_out_of_range
         self._on_error = on_error
-        self._busy: set[int] = set()
+        self._busy: set[tuple[int, str]] = set()
         self._failures = 0
         # Read by the program's thread: appended here, taken there.
         self.chunks: deque[tuple[PartitionState, Chunk]] = deque()
@@ -108,7 +111,7 @@ class Fetcher:
         if self._core.is_closed or self.buffered_bytes >= self._options.prefetch_max_bytes:
             return
         now_ms = self._core.now_ms
-        by_node: dict[int, list[PartitionState]] = {}
+        wanted: dict[tuple[int, str], list[PartitionState]] = {}
         earliest_ms: int | None = None
         lost_leader = False
         for name, state in self._states().items():
@@ -126,21 +129,24 @@ class Fetcher:
             node = self._core.metadata.leader(name.topic, name.partition)
             if node is None:
                 lost_leader = True
-            elif node not in self._busy:
-                by_node.setdefault(node, []).append(state)
+                continue
+            at_end = 0 <= state.high_watermark <= state.fetch_offset
+            key = (node, _LANE_AT_END if at_end else _LANE)
+            if key not in self._busy:
+                wanted.setdefault(key, []).append(state)
         if lost_leader:
             self._core.refresh_metadata()
         if earliest_ms is not None:
             self._core.call_at(earliest_ms, self.fetch)
-        for node, states in by_node.items():
-            self._send(node, states)
+        for key, states in wanted.items():
+            self._send(key, states)
 
-    def _send(self, node: int, states: list[PartitionState]) -> None:
+    def _send(self, key: tuple[int, str], states: list[PartitionState]) -> None:
         options = self._options
         asked: Asked = {state.name: (state, state.version, state.fetch_offset) for state in states}
         for state in states:
             state.is_fetching = True
-        self._busy.add(node)
+        self._busy.add(key)
         ids = {name.topic: self._topic_id(name.topic) for name in asked}
         room = options.prefetch_max_bytes - self.buffered_bytes
         max_bytes = max(1, min(options.fetch_max_bytes, room))
@@ -158,17 +164,17 @@ class Fetcher:
             )
 
         self._core.send(
-            Node(node),
+            Node(key[0]),
             Request(
                 ApiKey.FETCH,
                 build,
                 high=_NAMES_UNTIL if UUID_ZERO in ids.values() else 32767,
             ),
-            lambda result: self._answered(node, asked, result),
+            lambda result: self._answered(key, asked, result),
             timeout_ms=None,
             attempt_timeout_ms=options.fetch_max_wait_ms + options.request_timeout_ms,
             retry=False,
-            lane=_LANE,
+            lane=key[1],
         )
 
     def _topic_id(self, topic: str) -> bytes:
@@ -190,8 +196,8 @@ class Fetcher:
         return topics
 
     # Any: a response or an exception, as `ClientCore.send` says.
-    def _answered(self, node: int, asked: Asked, result: Any) -> None:
-        self._busy.discard(node)
+    def _answered(self, key: tuple[int, str], asked: Asked, result: Any) -> None:
+        self._busy.discard(key)
         for state, _, _ in asked.values():
             state.is_fetching = False
         if self._core.is_closed:

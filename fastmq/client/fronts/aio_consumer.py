@@ -224,11 +224,16 @@ class Consumer:
     async def _run_step(self, step: Step) -> None:
         machine, _ = self._machine_and_reading()
         assert self._pump is not None
-        try:
-            if step.kind is StepKind.REVOKED and self._options.enable_auto_commit:
+        if step.kind is StepKind.REVOKED and self._options.enable_auto_commit:
+            try:
                 # When it fails, the records come again, which the program has to expect anyway.
                 with anyio.move_on_after(_STEP_COMMIT_TIMEOUT_S), suppress(KafkaError):
                     await self._pump.call(lambda done: machine.commit_consumed(done, step.names))
+            except BaseException:
+                machine.steps.appendleft(step)  # cancelled: the next poll runs it
+                raise
+        # Once its callback has begun, the step is done, whatever becomes of that.
+        try:
             callback = self._callbacks[step.kind]
             if callback is not None and (step.names or step.kind is StepKind.ASSIGNED):
                 result = callback(self, list(step.names))

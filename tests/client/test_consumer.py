@@ -1,0 +1,589 @@
+"""The consumer on all three fronts against a real broker."""
+
+import re
+import threading
+import time
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer as OtherConsumer
+from confluent_kafka import Producer
+
+import fastmq
+from fastmq.errors import ClientClosed, CommitFailed, ConfigError, ErrorCode, KafkaError
+
+from support.broker import Broker
+from support.consumer_fronts import FRONTS, new_consumer, run_on
+
+every_front = pytest.mark.parametrize("front", FRONTS)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shared") / "broker"
+    with Broker(root, overrides={"group.min.session.timeout.ms": 100}) as broker:
+        yield broker
+
+
+@pytest.fixture
+def broker(shared):
+    """One for all tests here; those that kill theirs make it themselves."""
+    return shared
+
+
+@pytest.fixture
+def t(request):
+    """The name of a topic of the test's own; groups have it, too."""
+    return "t-" + re.sub("[^a-z0-9]+", "-", request.node.name.lower())
+
+
+def create(broker: Broker, topic: str, partitions: int = 1, **config: Any) -> None:
+    with fastmq.Admin(broker.bootstrap) as admin:
+        admin.create_topic(topic, partitions, config=config)
+
+
+def fill(broker: Broker, topic: str, count: int, *, partitions: int = 1, **options: Any) -> None:
+    """Values 0.. in turn over the partitions."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, **options})
+    for n in range(count):
+        producer.produce(topic, b"%d" % n, key=b"k%d" % n, partition=n % partitions)
+    assert producer.flush(20) == 0
+
+
+def values(records: list[Any]) -> list[int]:
+    return [int(r.value) for r in records]
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+@every_front
+def test_records_come_in_order_with_everything_they_have(broker, front, t):
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    headers = [("a", b"1"), ("b", None)]
+    producer.produce(t, b"one", key=b"k", headers=headers, timestamp=1_700_000_000_000)
+    producer.produce(t, None, key=None)
+    producer.flush()
+
+    async def main():
+        async with new_consumer(
+            front, broker.bootstrap, t, group_id=t, auto_offset_reset="earliest"
+        ) as consumer:
+            first, second = await consumer.take(2)
+            assert (first.topic, first.partition, first.offset) == (t, 0, 0)
+            assert (first.key, first.value, first.headers) == (b"k", b"one", tuple(headers))
+            assert (first.timestamp_ms, first.timestamp_type) == (1_700_000_000_000, "CreateTime")
+            assert (second.offset, second.key, second.value, second.headers) == (1, None, None, ())
+
+    run_on(front, main)
+
+
+@every_front
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_every_codec(broker, front, codec, t):
+    fill(broker, t, 3_000, **{"compression.type": codec})
+
+    async def main():
+        async with new_consumer(
+            front, broker.bootstrap, t, group_id=t, auto_offset_reset="earliest"
+        ) as consumer:
+            assert values(await consumer.take(3_000)) == list(range(3_000))
+
+    run_on(front, main)
+
+
+@every_front
+def test_assigned_partitions_begin_where_told(broker, front, t):
+    create(broker, t, 2)
+    fill(broker, t, 100, partitions=2)
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, auto_offset_reset="earliest") as consumer:
+            await consumer.assign([(t, 0), (t, 1)])
+            assert sorted(values(await consumer.take(100))) == list(range(100))
+            assert await consumer.poll(0.05) is None
+            await consumer.seek(t, 1, 48)
+            assert values(await consumer.take(2)) == [97, 99]
+            await consumer.seek_to_beginning((t, 0))
+            assert values(await consumer.take(1)) == [0]
+            assert await consumer.position(t, 0) == 1
+            await consumer.seek_to_end((t, 0))
+            assert await consumer.poll(0.1) is None
+            assert await consumer.end_offsets() == {(t, 0): 50, (t, 1): 50}
+            assert await consumer.beginning_offsets((t, 0)) == {(t, 0): 0}
+            assert (await consumer.lag())[t, 1] == 0
+
+    run_on(front, main)
+
+
+@every_front
+def test_times_find_offsets(broker, front, t):
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for n in range(10):
+        producer.produce(t, b"%d" % n, timestamp=1_700_000_000_000 + n * 1000)
+    producer.flush()
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, auto_offset_reset="earliest") as consumer:
+            await consumer.assign([(t, 0)])
+            found = await consumer.offsets_for_times({(t, 0): 1_700_000_003_500})
+            assert found[t, 0].offset == 4
+            await consumer.take(1)
+            await consumer.seek_to_time(1_700_000_006_000)
+            assert values(await consumer.take(1)) == [6]
+
+    run_on(front, main)
+
+
+@every_front
+def test_paused_partitions_bring_nothing_until_they_are_resumed(broker, front, t):
+    create(broker, t, 2)
+    fill(broker, t, 20, partitions=2)
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, auto_offset_reset="earliest") as consumer:
+            await consumer.assign([(t, 0), (t, 1)])
+            await consumer.pause((t, 0))
+            assert values(await consumer.take(10)) == list(range(1, 20, 2))
+            assert await consumer.poll(0.1) is None
+            await consumer.resume()
+            assert values(await consumer.take(10)) == list(range(0, 20, 2))
+
+    run_on(front, main)
+
+
+@every_front
+def test_batches_are_of_one_partition_and_can_be_committed(broker, front, t):
+    create(broker, t, 3)
+    fill(broker, t, 300, partitions=3)
+
+    async def main():
+        options = {"group_id": t, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+        seen = 0
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            while seen < 300:
+                batch = await consumer.poll_batch(20)
+                assert {(r.topic, r.partition) for r in batch} == {batch.name}
+                await consumer.commit(batch)
+                seen += len(batch)
+            committed = await consumer.committed()
+            assert {name: row.offset for name, row in committed.items()} == {
+                (t, index): 100 for index in range(3)
+            }
+            assert await consumer.poll_batch(0.05) is None
+
+    run_on(front, main)
+
+
+@every_front
+def test_new_records_arrive_at_once(broker, front, t):
+    create(broker, t)
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, auto_offset_reset="latest") as consumer:
+            await consumer.assign([(t, 0)])
+            assert await consumer.poll(0.3) is None
+            threading.Thread(target=fill, args=(broker, t, 1)).start()
+            assert values(await consumer.take(1)) == [0]
+
+    run_on(front, main)
+
+
+@every_front
+def test_deserializers_make_keys_and_values(broker, front, t):
+    fill(broker, t, 5)
+
+    async def main():
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            auto_offset_reset="earliest",
+            key_deserializer=bytes.decode,
+            value_deserializer=int,
+        ) as consumer:
+            await consumer.assign([(t, 0)])
+            records = await consumer.take(5)
+            assert [(r.key, r.value) for r in records] == [(f"k{n}", n) for n in range(5)]
+
+    run_on(front, main)
+
+
+# ---- groups --------------------------------------------------------------------------------------
+
+
+@every_front
+def test_a_group_goes_on_where_it_stopped(broker, front, t):
+    fill(broker, t, 100)
+    options = {"group_id": t, "auto_offset_reset": "earliest"}
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            assert values(await consumer.take(40)) == list(range(40))
+        # The loop was done with 40 records when it ended.
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            assert values(await consumer.take(10)) == list(range(40, 50))
+
+    run_on(front, main)
+
+
+@every_front
+def test_a_record_that_was_worked_on_when_it_failed_comes_again(broker, front, t):
+    fill(broker, t, 10)
+    options = {"group_id": t, "auto_offset_reset": "earliest"}
+
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+                await consumer.take(3)
+                raise ZeroDivisionError
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            assert values(await consumer.take(1)) == [0]
+
+    run_on(front, main)
+
+
+@every_front
+def test_what_is_done_is_committed_now_and_then(broker, front, t):
+    create(broker, t, 2)
+    fill(broker, t, 20, partitions=2)
+    options = {"group_id": t, "auto_offset_reset": "earliest", "auto_commit_interval_ms": 30}
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            await consumer.take(20)
+            deadline = time.monotonic() + 20
+            while True:
+                committed = await consumer.committed()
+                assert await consumer.poll(0.02) is None
+                if len(committed) == 2 and {r.offset for r in committed.values()} == {10}:
+                    break
+                assert time.monotonic() < deadline
+
+    run_on(front, main)
+
+
+@every_front
+@pytest.mark.parametrize("strategy", ["range", "roundrobin", "sticky", "cooperative-sticky"])
+def test_members_share_partitions_and_take_over(broker, front, strategy, t):
+    create(broker, t, 6)
+    options = {
+        "group_id": t,
+        "auto_offset_reset": "earliest",
+        "partition_assignment_strategy": strategy,
+        "heartbeat_interval_ms": 30,
+    }
+    told: list[tuple[str, int]] = []
+
+    def watch(kind: str) -> Any:
+        return lambda _consumer, names: told.append((kind, len(names)))
+
+    async def main():
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            t,
+            on_assigned=watch("assigned"),
+            on_revoked=watch("revoked"),
+            **options,
+        ) as one:
+            await until(one, lambda: len(one.real.assignment()) == 6)
+            async with new_consumer(front, broker.bootstrap, t, **options) as two:
+                deadline = time.monotonic() + 30
+                while len(one.real.assignment()) != 3 or len(two.real.assignment()) != 3:
+                    await one.poll(0.02)
+                    await two.poll(0.02)
+                    assert time.monotonic() < deadline
+                assert not set(one.real.assignment()) & set(two.real.assignment())
+            await until(one, lambda: len(one.real.assignment()) == 6)
+            fill(broker, t, 60, partitions=6)
+            assert sorted(values(await one.take(60))) == list(range(60))
+
+    run_on(front, main)
+    assert told[0] == ("assigned", 6)
+    # Only the cooperative one kept what stayed.
+    assert ("revoked", 3 if strategy == "cooperative-sticky" else 6) in told
+
+
+async def until(consumer: Any, condition: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        await consumer.poll(0.02)
+        assert time.monotonic() < deadline
+
+
+@every_front
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_a_group_with_librdkafka_members(broker, front, strategy, t):
+    create(broker, t, 4)
+    other = OtherConsumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": t,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": strategy,
+            "heartbeat.interval.ms": 30,
+        }
+    )
+    other.subscribe([t])
+
+    async def main():
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            t,
+            group_id=t,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=strategy,
+            heartbeat_interval_ms=30,
+        ) as ours:
+            deadline = time.monotonic() + 60
+            while len(ours.real.assignment()) != 2 or len(other.assignment()) != 2:
+                await ours.poll(0.02)
+                other.poll(0.02)
+                assert time.monotonic() < deadline
+            fill(broker, t, 40, partitions=4)
+            seen: list[int] = []
+            while len(seen) < 40:
+                record = await ours.poll(0.02)
+                if record is not None:
+                    seen.append(int(record.value))
+                message = other.poll(0.02)
+                if message is not None and not message.error():
+                    seen.append(int(message.value()))
+                assert time.monotonic() < deadline
+            assert sorted(seen) == list(range(40))
+        other.close()
+
+    run_on(front, main)
+
+
+@every_front
+def test_a_pattern_takes_new_topics_in(broker, front, t):
+    create(broker, t + "-one")
+    fill(broker, t + "-one", 1)
+
+    async def main():
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            group_id=t,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=100,
+            heartbeat_interval_ms=30,
+        ) as consumer:
+            await consumer.subscribe(pattern=re.escape(t) + "-.*")
+            assert (await consumer.take(1))[0].topic == t + "-one"
+            create(broker, t + "-two")
+            fill(broker, t + "-two", 1)
+            assert (await consumer.take(1))[0].topic == t + "-two"
+            await consumer.unsubscribe()
+            assert await consumer.assignment() == []
+
+    run_on(front, main)
+
+
+@every_front
+def test_long_work_does_not_cost_the_membership(broker, front, t):
+    """Heartbeats go on; only max_poll_interval_ms ends the patience, and says so."""
+    fill(broker, t, 2)
+    options = {
+        "group_id": t,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": 300,
+        "heartbeat_interval_ms": 50,
+        "enable_auto_commit": False,
+    }
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            await consumer.take(1)
+            await consumer.work(1)  # longer than the session
+            await consumer.commit()
+            assert (await consumer.committed())[t, 0].offset == 1
+
+        lost = []
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            t,
+            max_poll_interval_ms=400,
+            on_lost=lambda _consumer, names: lost.extend(names),
+            **options,
+        ) as consumer:
+            (record,) = await consumer.take(1)
+            await consumer.work(1.2)
+            with pytest.raises(CommitFailed, match="max_poll_interval_ms=400"):
+                await consumer.commit(record)
+            # The next poll comes back to the group, and the record comes again.
+            assert values(await consumer.take(1)) == [1]
+            assert lost == [(t, 0)]
+
+    run_on(front, main)
+
+
+@every_front
+def test_static_members_come_back_without_a_rebalance(broker, front, t):
+    create(broker, t, 2)
+    options = {"group_id": t, "auto_offset_reset": "earliest", "heartbeat_interval_ms": 30}
+    told = []
+
+    async def main():
+        async with new_consumer(
+            front,
+            broker.bootstrap,
+            t,
+            group_instance_id="a",
+            on_revoked=lambda _consumer, names: told.append(names),
+            **options,
+        ) as one:
+            await until(one, lambda: len(one.real.assignment()) == 2)
+            for _ in range(2):
+                async with new_consumer(
+                    front, broker.bootstrap, t, group_instance_id="b", **options
+                ) as two:
+                    deadline = time.monotonic() + 30
+                    while len(one.real.assignment()) != 1 or len(two.real.assignment()) != 1:
+                        await one.poll(0.02)
+                        await two.poll(0.02)
+                        assert time.monotonic() < deadline
+            assert len(told) == 1
+
+    run_on(front, main)
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+@every_front
+def test_without_a_reset_policy_the_program_is_told(broker, front, t):
+    fill(broker, t, 5)
+
+    async def main():
+        async with new_consumer(
+            front, broker.bootstrap, group_id=t, auto_offset_reset="none"
+        ) as consumer:
+            await consumer.assign([(t, 0)])
+            with pytest.raises(KafkaError, match="auto_offset_reset"):
+                await consumer.take(1)
+            await consumer.seek(t, 0, 100)
+            with pytest.raises(KafkaError) as told:
+                await consumer.take(1)
+            assert told.value.code is ErrorCode.OFFSET_OUT_OF_RANGE
+            await consumer.seek(t, 0, 3)
+            assert values(await consumer.take(2)) == [3, 4]
+
+    run_on(front, main)
+
+
+@every_front
+def test_deleted_records_are_skipped(broker, front, t):
+    fill(broker, t, 10)
+    with fastmq.Admin(broker.bootstrap) as admin:
+        admin.delete_records({(t, 0): 7})
+
+    async def main():
+        async with new_consumer(front, broker.bootstrap, auto_offset_reset="earliest") as consumer:
+            await consumer.assign([(t, 0)])
+            assert values(await consumer.take(1)) == [7]
+            await consumer.seek(t, 0, 2)
+            assert values(await consumer.take(1)) == [7]
+
+    run_on(front, main)
+
+
+@every_front
+def test_misuse_says_what_to_do(broker, front, t):
+    async def main():
+        with pytest.raises(ConfigError, match="auto_offset_reset"):
+            async with new_consumer(front, broker.bootstrap, auto_offset_rest="earliest"):
+                pass
+        with pytest.raises(ConfigError, match="third"):
+            async with new_consumer(front, broker.bootstrap, session_timeout_ms=1000):
+                pass
+        async with new_consumer(front, broker.bootstrap) as consumer:
+            with pytest.raises(ConfigError, match="group_id"):
+                await consumer.subscribe(t)
+            with pytest.raises(ValueError, match="assignment"):
+                await consumer.seek(t, 0, 1)
+            with pytest.raises(KafkaError, match="group_id"):
+                await consumer.commit({(t, 0): 1})
+        with pytest.raises(ClientClosed):
+            await consumer.poll(1)
+
+    run_on(front, main)
+
+
+def test_two_members_with_one_instance_id_are_told(broker, t):
+    create(broker, t)
+    options = {"group_id": t, "group_instance_id": "same", "heartbeat_interval_ms": 30}
+    with (
+        fastmq.Consumer(broker.bootstrap, t, **options) as one,
+        fastmq.Consumer(broker.bootstrap, t, **options) as two,
+    ):
+        deadline = time.monotonic() + 30
+        with pytest.raises(KafkaError, match="same"):
+            while time.monotonic() < deadline:
+                one.poll(0.02)
+                two.poll(0.02)
+
+
+# ---- bounds and failures -------------------------------------------------------------------------
+
+
+def test_a_consumer_that_stops_reading_holds_bounded_memory(broker, t):
+    create(broker, t, 4)
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for n in range(20_000):
+        producer.produce(t, bytes(1000), partition=n % 4)
+    producer.flush()
+    limit = 1 << 20
+    with fastmq.Consumer(
+        broker.bootstrap,
+        auto_offset_reset="earliest",
+        prefetch_max_bytes=limit,
+        max_partition_fetch_bytes=100_000,
+    ) as consumer:
+        consumer.assign([(t, index) for index in range(4)])
+        assert consumer.poll(20) is not None
+        fetcher = consumer._machine.fetcher
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            assert fetcher.buffered_bytes <= limit + 4 * 1_100_000
+            time.sleep(0.02)
+        assert 1 + sum(1 for _ in iter(lambda: consumer.poll(5), None)) == 20_000
+
+
+def test_a_broker_that_is_killed_and_comes_back_is_read_on(make_broker, t):
+    broker = make_broker()
+    create(broker, t, 2)
+    fill(broker, t, 1000, partitions=2)
+    with fastmq.Consumer(
+        broker.bootstrap, t, group_id=t, auto_offset_reset="earliest", heartbeat_interval_ms=50
+    ) as consumer:
+        seen = [int(r.value) for _, r in zip(range(500), consumer, strict=False)]
+        broker.kill()
+        broker.start()
+        fill(broker, t, 200, partitions=2)
+        deadline = time.monotonic() + 40
+        while len(set(seen)) < 1000 or seen.count(1) < 2:
+            record = consumer.poll(0.5)
+            if record is not None:
+                seen.append(int(record.value))
+            assert time.monotonic() < deadline
+
+
+def test_a_consumer_made_before_a_fork_refuses_in_the_child(broker, t):
+    import os
+
+    fill(broker, t, 1)
+    with fastmq.Consumer(broker.bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([(t, 0)])
+        assert consumer.poll(20) is not None
+        child = os.fork()
+        if child == 0:
+            try:
+                consumer.poll(0)
+            except ClientClosed:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
