@@ -37,7 +37,7 @@ class ConsumerOptions(ClientOptions):
         one_of("read_uncommitted", "read_committed"),
     )
     # Any: a tuple, a list, or names with commas between.
-    partition_assignment_strategy: Any = option(  # noqa: RUF009
+    partition_assignment_strategy: Any = option(
         ("range", "cooperative-sticky"),
         "assignors in the order of preference: range, roundrobin, sticky, cooperative-sticky",
         kinds=(tuple, list, str),
@@ -60,10 +60,10 @@ class ConsumerOptions(ClientOptions):
         64 << 20, "a compressed batch that grows larger is refused", at_least(1)
     )
     check_crcs: bool = option(True, "compare the checksum of each batch")
-    key_deserializer: Deserializer | None = option(  # noqa: RUF009
+    key_deserializer: Deserializer | None = option(
         None, "makes the key of its bytes; not called for None", kinds=()
     )
-    value_deserializer: Deserializer | None = option(  # noqa: RUF009
+    value_deserializer: Deserializer | None = option(
         None, "makes the value of its bytes; not called for None", kinds=()
     )
 
