@@ -68,6 +68,7 @@ def run_matrix(
     assert not missing, f"{len(missing)} of {total} lost, the first: {missing[:5]}"
     assert judge.duplicates() == 0
     assert not judge.faults, judge.faults[:5]
+    assert not judge.unexplained_steps(), judge.unexplained_steps()[:5]
     order = judge.order_faults()
     assert not order, order[:5]
     assert judge.redelivered == 0 or not stable, "records came twice without a rebalance"

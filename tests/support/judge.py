@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 class Judge:
     """Collects the reports of all members of one group.
 
-    `tells_assignments` is False for members that cannot say when they get a new assignment: their
-    steps back are no faults.
+    `tells_assignments` is False for members whose lines of assignments are not in step with their
+    records. Each step back needs an assignment all the same: of every member, a partition may not
+    step back more often than it was assigned anew (`unexplained_steps`).
     """
 
     tells_assignments: bool = True
@@ -25,6 +26,9 @@ class Judge:
     redelivered: int = 0
     assignments: int = 0
     faults: list[str] = field(default_factory=list)
+    # member -> how often it was assigned, and (member, partition) -> how often it went back
+    _assigned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _steps: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     # member -> partition -> last offset in the present assignment
     _last: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -32,7 +36,9 @@ class Judge:
         """Take one line of a member's report."""
         if line == "R":
             self.assignments += 1
-            self._last[member].clear()
+            self._assigned[member] += 1
+            if self.tells_assignments:
+                self._last[member].clear()
             return
         partition_text, offset_text, key, number_text, size_text = line.split(" ")
         partition, offset, number = int(partition_text), int(offset_text), int(number_text)
@@ -41,6 +47,8 @@ class Judge:
         last = self._last[member].get(partition, -1)
         if offset <= last and self.tells_assignments:
             self.faults.append(f"{member}: offset {offset} after {last} in partition {partition}")
+        elif offset <= last:
+            self._steps[member, partition] += 1
         self._last[member][partition] = offset
         self._position((partition, offset), (key, number))
 
@@ -52,6 +60,15 @@ class Judge:
                 self.faults.append(f"two records at {position}: {before} and {record}")
             return
         self.copies[record] = self.copies.get(record, 0) + 1
+
+    def unexplained_steps(self) -> list[str]:
+        """Members and partitions that went back more often than they were assigned."""
+        return [
+            f"{member}: {count} steps back in partition {partition}, {self._assigned[member]} times"
+            " assigned"
+            for (member, partition), count in self._steps.items()
+            if count > self._assigned[member]
+        ]
 
     def duplicates(self) -> int:
         """Records that the log holds more than once."""

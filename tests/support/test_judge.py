@@ -60,3 +60,12 @@ def test_swapped_numbers_and_wandering_keys_break_the_order():
 
 def test_a_cut_value_is_a_fault():
     assert report("a", f"0 0 s0-k0 5 {expected_bytes(5) - 1}").faults
+
+
+def test_members_out_of_step_go_back_once_per_assignment():
+    judge = Judge(tells_assignments=False)
+    feed(judge, "a", line(0, 1, 50), line(0, 0, 0), "R", line(0, 1, 50))
+    assert judge.unexplained_steps() == []
+    assert not judge.faults
+    feed(judge, "a", line(0, 1, 50))
+    assert judge.unexplained_steps() == ["a: 2 steps back in partition 0, 1 times assigned"]

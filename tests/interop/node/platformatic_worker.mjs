@@ -40,21 +40,32 @@ async function consume (job) {
     maxWaitTime: 200
   })
 
+  // One commit at a time, of all that was processed before it began: while the group is rebalanced
+  // the answer waits behind the client's own JoinGroup on the same connection, and a queue of
+  // commits would fall far behind the stream, which goes on.
   let processed = new Map()
   let count = 0
   let commits = Promise.resolve()
+  let waiting = false
   function commit () {
+    if (!waiting) {
+      waiting = true
+      commits = commits.then(commitProcessed)
+    }
+    return commits
+  }
+  async function commitProcessed () {
+    waiting = false
+    count = 0
     output.flush()
     const offsets = [...processed].map(([partition, offset]) => {
       return { topic: job.topic, partition, offset: offset + 1n, leaderEpoch: -1 }
     })
     processed = new Map()
-    count = 0
     if (offsets.length) {
       // A commit that a rebalance overtakes is refused, and the records come again.
-      commits = commits.then(() => consumer.commit({ offsets })).catch(() => output.assigned())
+      await consumer.commit({ offsets }).catch(() => output.assigned())
     }
-    return commits
   }
 
   const timer = setInterval(commit, COMMIT_MS)

@@ -2,6 +2,8 @@
 
 import signal
 import subprocess
+import sys
+import threading
 from typing import Any
 
 from jobs import Output, Stop, records, run
@@ -24,9 +26,9 @@ def consume(job: dict[str, Any], stop: Stop, output: Output) -> None:
     command.append(job["topic"])
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as kcat:
         assert kcat.stdout is not None
-        # One assignment line for the whole life: kcat says on stderr what it is assigned, but not
-        # in step with its records.
-        output.assigned()
+        # kcat says on stderr what it is assigned, not in step with its records.
+        watcher = threading.Thread(target=note_assignments, args=(kcat, output))
+        watcher.start()
         signal.signal(signal.SIGTERM, lambda *_: kcat.terminate())
         if stop.asked:
             kcat.terminate()
@@ -34,6 +36,16 @@ def consume(job: dict[str, Any], stop: Stop, output: Output) -> None:
             partition, offset, value = line.rstrip(b"\n").split(b" ", 2)
             output.record(int(partition), int(offset), value)
             output.flush()
+        watcher.join()
+
+
+def note_assignments(kcat: "subprocess.Popen[bytes]", output: Output) -> None:
+    assert kcat.stderr is not None
+    for line in kcat.stderr:
+        if b"assigned:" in line:
+            output.assigned()
+        else:
+            sys.stderr.buffer.write(line)
 
 
 run(produce, consume)
