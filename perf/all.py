@@ -12,6 +12,7 @@ SCRIPTS = (
     "durable.py",
     "librdkafka.py",
     "latency.py",
+    "group_start.py",
 )
 
 
