@@ -89,7 +89,7 @@ def run_workload(session: Session, workload: workloads.Workload, options: Any) -
     rounds = min(options.rounds, workload.rounds_max or options.rounds)
     failed: set[str] = set()
     for number in range(rounds):
-        for name in workload.peers:
+        for name in [*(["limit"] if workload.bare else []), *workload.peers]:
             if name in failed or (name != "limit" and name not in session.running):
                 continue
             if options.end and time.monotonic() > options.end:

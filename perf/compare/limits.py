@@ -5,6 +5,8 @@ They enter the results as a peer of their own, called `limit`.
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -30,7 +32,7 @@ def fdatasync(session: Session) -> dict[str, Any]:
     return {**found, "records_per_s": round(found["syncs"] / session.seconds)}
 
 
-def append(session: Session, *, batch_bytes: int, key: str = "append") -> dict[str, Any]:
+def append(session: Session, *, batch_bytes: int) -> dict[str, Any]:
     """Receive, CRC-32C, pwrite to fresh pages, answer: no broker can do less for a batch."""
     return _served(session, "append", batch_bytes)
 
@@ -56,6 +58,37 @@ def sendfile(session: Session) -> dict[str, Any]:
     finally:
         file.unlink(missing_ok=True)
     return _figures(result)
+
+
+def sink(session: Session, *, record_bytes: int) -> dict[str, Any]:
+    """Librdkafka into a broker that only acknowledges: what the client can do."""
+    command = [sys.executable, str(harness.ROOT / "perf" / "limits" / "sink.py")]
+    with harness.yardstick(command, "sink") as bare:
+        request = {
+            "what": "produce",
+            "bootstrap": f"127.0.0.1:{bare.port}",
+            "topic": "perf",
+            "partitions": 6,
+            "seconds": session.seconds,
+            "warmup_s": session.warmup_ms / 1000,
+            "cpu": harness.LOAD_CPU,
+            "record_bytes": record_bytes,
+        }
+        client = Path(__file__).resolve().parent / "rdkafka_client.py"
+        done = subprocess.run(
+            [sys.executable, str(client), json.dumps(request)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    rate = found["records"] / found["seconds"]
+    return {
+        "records_per_s": round(rate),
+        "mb_per_s": round(rate * record_bytes / 1e6, 2),
+        "load_cpu_s": found["load_cpu_s"],
+    }
 
 
 def _served(

@@ -162,7 +162,11 @@ def group(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     request = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, {request["cpu"] % (os.cpu_count() or 1)})
+    cores = range(os.cpu_count() or 1)
+    if request["cpu"] is not None:
+        os.sched_setaffinity(0, {request["cpu"] % len(cores)})
+    else:  # the load shares the cores with the broker
+        os.sched_setaffinity(0, cores)
     result = {"produce": produce, "consume": consume, "group": group}[request["what"]](request)
     if result:
         print(json.dumps(result), flush=True)

@@ -54,13 +54,13 @@ def _cpu_targets() -> list[Target]:
         ("consume 1000B x6 batch 64 KiB", 1 / 2),
     ):
         rows.append(_against_kafka(name, "cpu_s_per_gb", bound, f"CPU per GB, {name}"))
-    for name, batch in (("64 KiB", "64k"), ("1 MB", "1m")):
+    for name in ("64 KiB", "1 MB"):
         workload = f"produce 1000B x6 batch {name} acks=all"
         rows.append(
             Target(
                 f"(or) CPU per GB to the bare loop, produce batches of {name}",
                 (workload, "fastmq", "cpu_s_per_gb"),
-                (f"limit append {batch}", "limit", "cpu_s_per_gb"),
+                (workload, "limit", "cpu_s_per_gb"),
                 1.25,
             )
         )
@@ -68,7 +68,7 @@ def _cpu_targets() -> list[Target]:
         Target(
             "(or) CPU per GB to the bare sendfile loop, consume 64 KiB batches",
             ("consume 1000B x6 batch 64 KiB", "fastmq", "cpu_s_per_gb"),
-            ("limit sendfile", "limit", "cpu_s_per_gb"),
+            ("consume 1000B x6 batch 64 KiB", "limit", "cpu_s_per_gb"),
             1.25,
         )
     )
@@ -80,26 +80,39 @@ def _bare_targets() -> list[Target]:
         Target(
             f"throughput to receive-and-append, batches of {text}",
             (f"produce 1000B x6 batch {text} acks=all", "fastmq", "mb_per_s"),
-            (f"limit append {batch}", "limit", "mb_per_s"),
+            (f"produce 1000B x6 batch {text} acks=all", "limit", "mb_per_s"),
             0.75,
             at_least=True,
         )
-        for text, batch in (("64 KiB", "64k"), ("1 MB", "1m"))
+        for text in ("64 KiB", "1 MB")
     ] + [
         Target(
             "throughput to the sendfile loop, one partition",
             ("consume 1000B x1 hot", "fastmq", "mb_per_s"),
-            ("limit sendfile", "limit", "mb_per_s"),
+            ("consume 1000B x1 hot", "limit", "mb_per_s"),
             0.8,
             at_least=True,
         ),
         Target(
             "throughput to the sendfile loop, 6 partitions, batches of 64 KiB",
             ("consume 1000B x6 batch 64 KiB", "fastmq", "mb_per_s"),
-            ("limit sendfile", "limit", "mb_per_s"),
+            ("consume 1000B x6 batch 64 KiB", "limit", "mb_per_s"),
             0.8,
             at_least=True,
         ),
+    ]
+
+
+def _client_targets() -> list[Target]:
+    return [
+        Target(
+            f"librdkafka's records/s to a sink that only acknowledges, {size} B",
+            (f"librdkafka produce {size}B x6 none", "fastmq", "records_per_s"),
+            (f"librdkafka produce {size}B x6 none", "limit", "records_per_s"),
+            0.9,
+            at_least=True,
+        )
+        for size in (1000, 100)
     ]
 
 
@@ -117,6 +130,12 @@ def _single_targets() -> list[Target]:
     return [
         _against_kafka("keyed 100B c256", "requests_per_s", 5, "small requests/s, 256 connections",
                        at_least=True),
+        Target("small requests/s to the bare echo, 256 connections",
+               ("keyed 100B c256", "fastmq", "requests_per_s"),
+               ("keyed 100B c256", "limit", "requests_per_s"), 0.6, at_least=True),
+        Target("CPU per small request to the bare echo",
+               ("keyed 100B c256", "fastmq", "cpu_us_per_request"),
+               ("keyed 100B c256", "limit", "cpu_us_per_request"), 1.6),
         Target("CPU per 1 KB message to NATS JetStream", ours,
                (single, "nats", "cpu_us_per_request"), 0.75),
         Target("CPU per 1 KB message to Redis Streams", ours,
@@ -160,6 +179,7 @@ def check(summary: Summary) -> list[dict[str, Any]]:
     makers: list[Callable[[], list[Target]]] = [
         _cpu_targets,
         _bare_targets,
+        _client_targets,
         _latency_targets,
         _single_targets,
         _size_targets,

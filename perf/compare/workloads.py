@@ -5,11 +5,12 @@ NATS and Redis have no batches: each message is a request there, 256 in flight o
 and RabbitMQ's frames hold 64 messages.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from compare import footprint, kafka_loads, limits, other_loads
+from compare import footprint, kafka_loads, limits, other_loads, two_cores
 from compare.peers import Running
 from compare.session import Session
 
@@ -28,6 +29,7 @@ class Workload:
     Attributes:
         run: takes the session and the broker; for peer `limit` the session alone.
         rounds_max: fewer rounds than asked for, because one takes long.
+        bare: the physical limit, measured in the same rounds as peer `limit`.
     """
 
     name: str
@@ -37,16 +39,18 @@ class Workload:
     peers: tuple[str, ...] = KAFKAS
     profile: str = SMALL
     rounds_max: int | None = None
+    bare: Callable[[Session], dict[str, Any]] | None = None
 
     def measure(self, session: Session, running: Running | None) -> dict[str, Any]:
-        """One measurement."""
-        who = [session] if running is None else [session, running]
-        return self.run(*who, **self.settings)
+        """One measurement; of the limit when no broker is given."""
+        if running is None:
+            assert self.bare is not None
+            return self.bare(session)
+        return self.run(session, running, **self.settings)
 
 
-def limit(name: str, title: str, run: Callable[..., dict[str, Any]], **settings: Any) -> Workload:
-    """A physical limit."""
-    return Workload(f"limit {name}", title, run, settings, peers=("limit",))
+def _no_broker(session: Session, running: Running) -> dict[str, Any]:
+    raise AssertionError("this row has a limit only")
 
 
 def _produce_any(
@@ -72,7 +76,9 @@ def _produce() -> list[Workload]:
         for batch, batch_text in ((65536, "64 KiB"), (4096, "4 KiB")):
             for partitions in (1, 6, 100):
                 for acks in (-1, 1):
-                    usual = acks == -1 and (partitions == 6 or record_bytes == 1000)
+                    usual = partitions == 6 or (record_bytes == 1000 and acks == -1)
+                    usual = usual and (record_bytes == 1000 or acks == -1)
+                    bare = functools.partial(limits.append, batch_bytes=batch)
                     rows.append(
                         Workload(
                             f"produce {record_bytes}B x{partitions} batch {batch_text}"
@@ -87,6 +93,7 @@ def _produce() -> list[Workload]:
                                 "acks": acks,
                             },
                             profile=SMALL if usual else FULL,
+                            bare=bare if partitions == 6 and acks == -1 else None,
                         )
                     )
     rows.append(
@@ -95,6 +102,7 @@ def _produce() -> list[Workload]:
             "produce 1 KB, 6 partitions, batches of 1 MB",
             kafka_loads.produce,
             {"record_bytes": 1000, "batch_bytes": 1_000_000, "partitions": 6, "inflight": 2},
+            bare=functools.partial(limits.append, batch_bytes=1_000_000),
         )
     )
     return rows
@@ -129,6 +137,7 @@ def _single() -> list[Workload]:
                     "other": {"record_bytes": 100, "connections": connections, "inflight": 1},
                 },
                 peers=(*KAFKAS, "nats", "redis"),
+                bare=limits.echo if connections == 256 else None,
             )
             for connections in (16, 256, 2000)
         ),
@@ -143,6 +152,7 @@ def _consume() -> list[Workload]:
             _consume_any,
             {"kafka": {"batch_bytes": 16384}, "record_bytes": 1000},
             peers=ALL,
+            bare=limits.sendfile,
         )
     ]
     for name, title, settings, profile in (
@@ -162,6 +172,7 @@ def _consume() -> list[Workload]:
                 kafka_loads.consume,
                 {"record_bytes": 1000, "batch_bytes": 16384, **settings},
                 profile=profile,
+                bare=limits.sendfile if name.endswith("64 KiB") else None,
             )
         )
     return rows
@@ -185,6 +196,10 @@ def _clients() -> list[Workload]:
                             "codec": codec,
                         },
                         profile=SMALL if usual else FULL,
+                        rounds_max=None if codec == "none" else 3,
+                        bare=functools.partial(limits.sink, record_bytes=record_bytes)
+                        if partitions == 6 and codec == "none"
+                        else None,
                     )
                 )
     for codec in ("none", "zstd"):
@@ -244,6 +259,7 @@ def _durable() -> list[Workload]:
                 },
             },
             peers=(*KAFKAS, "nats", "redis"),
+            bare=limits.fdatasync,
         )
         for connections in (1, 16)
     ]
@@ -258,6 +274,7 @@ def _many() -> list[Workload]:
             {"partitions": count},
             # Kafka takes minutes of CPU to lead as many, and a descriptor limit to match.
             peers=("fastmq",) if count == 10_000 else KAFKAS,
+            rounds_max=None if count == 6 else 3,
         )
         for count in (6, 1000, 10_000)
     ]
@@ -283,21 +300,29 @@ def _many() -> list[Workload]:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    limit("memory", "memcpy and CRC-32C", limits.memory),
-    limit("append 64k", "receive, CRC, append: 64 KiB", limits.append, batch_bytes=65536),
-    limit("append 4k", "receive, CRC, append: 4 KiB", limits.append, batch_bytes=4096),
-    limit("append 1m", "receive, CRC, append: 1 MB", limits.append, batch_bytes=1_000_000),
-    limit("echo", "echo, 256 connections", limits.echo),
-    limit("sendfile", "sendfile of 1 MiB", limits.sendfile),
-    limit("fdatasync", "pwrite and fdatasync", limits.fdatasync),
+    Workload("limit memory", "memcpy and CRC-32C", _no_broker, {}, peers=(), bare=limits.memory),
     *_produce(),
     *_single(),
     *_consume(),
     *_latency(),
-    Workload("backlog", "a backlog drained while 20 MB/s come in", kafka_loads.backlog, {}),
     *_durable(),
-    *_clients(),
+    Workload(
+        "start-up",
+        "start, first answer, idle memory, installed size",
+        footprint.start_up,
+        {},
+        peers=ALL,
+        rounds_max=3,
+    ),
+    Workload("backlog", "a backlog drained while 20 MB/s come in", kafka_loads.backlog, {}),
     *_many(),
+    Workload(
+        "two cores",
+        "librdkafka produces 1 KB; the broker on both cores: two fastmq processes, one Kafka",
+        two_cores.produce,
+        {},
+        rounds_max=2,
+    ),
     Workload(
         "group 100",
         "a group of 100 consumers: subscribe to all records seen",
@@ -305,11 +330,5 @@ WORKLOADS: tuple[Workload, ...] = (
         {},
         rounds_max=2,
     ),
-    Workload(
-        "start-up",
-        "start, first answer, idle memory, installed size",
-        footprint.start_up,
-        {},
-        peers=ALL,
-    ),
+    *_clients(),
 )
