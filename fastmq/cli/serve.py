@@ -117,7 +117,9 @@ def _run(config: "BrokerConfig", ready_file: Path | None) -> int:
     except ConfigError as exc:
         _stop(str(exc), _EXIT_CONFIG)
     except FastmqError as exc:
-        _stop(str(exc), _EXIT_FAILED)
+        # What a client would be told is less than what the operator needs to know.
+        cause = exc.__cause__
+        _stop(str(cause if isinstance(cause, FastmqError) else exc), _EXIT_FAILED)
     return 0
 
 

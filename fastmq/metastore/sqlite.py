@@ -120,7 +120,7 @@ class SQLiteMetastore(PollableStore):
             if "locked" in str(error):
                 raise MetastoreError(f"{self._path} is in use by another process") from None
             raise MetastoreError(
-                f"{self._path} cannot be used as a metadata store: {error}"
+                f"{self._path} cannot be used as a metadata store: {_explain(error)}"
             ) from None
         except BaseException:
             connection.close()
@@ -231,7 +231,7 @@ class SQLiteMetastore(PollableStore):
             # Never abandoned when cancelled: the connection must not be used by two threads.
             return await trio.to_thread.run_sync(self._with_reserve, work, connection)
         except sqlite3.Error as error:
-            raise MetastoreUnavailableError(f"{self._path}: {error}") from error
+            raise MetastoreUnavailableError(f"{self._path}: {_explain(error)}") from error
 
     def _remember(self, revision: int, events: list[Event]) -> None:
         self._revision = revision
@@ -360,6 +360,12 @@ def _transact(
         if ops:
             connection.execute("UPDATE counters SET value = ?", (revision,))
     return [event for event in events if event is not None]
+
+
+def _explain(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return "the disk is full; the broker starts again when a few megabytes of it are free"
+    return str(error)
 
 
 @contextmanager

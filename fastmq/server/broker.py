@@ -115,7 +115,7 @@ async def run_broker(
         if len(told) == 1 and all(
             isinstance(exc, FastmqError | trio.Cancelled) for exc in _leaves(group)
         ):
-            raise told[0] from None
+            raise told[0] from told[0].__cause__
         raise
     if broker.failed:
         raise StorageFailedError("every data directory has failed; the log says why")

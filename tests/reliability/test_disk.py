@@ -6,6 +6,7 @@ R13: a hanging disk makes nothing acknowledged that is not there, is survived, a
     directories beside it.
 """
 
+import contextlib
 import random
 import time
 
@@ -13,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from support.broker import Broker
+from support.broker import Broker, BrokerDied
 from support.mounts import LoopFS, TmpFS, cannot_mount
 from support.records import Acks, NumberedProducer, create_topic, read_all
 
@@ -114,6 +115,30 @@ def test_a_full_disk_refuses_produce_serves_fetch_and_heals(tmp_path, floor_byte
         broker.stop()
         broker.start()
         assert not acks.lost(read_all(broker, TOPIC, PARTITIONS))
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new directory", "a killed broker's"])
+def test_a_start_without_a_free_byte_says_so_and_works_later(tmp_path, is_new):
+    with TmpFS(tmp_path, 16) as disk:
+        broker = Broker(tmp_path / "broker", data_dir=disk.path / "data", dev=False)
+        (disk.path / "data").mkdir()
+        if not is_new:
+            broker.start()
+            broker.kill()
+            for reserve in (disk.path / "data").glob("*-reserve"):
+                reserve.unlink()
+        filler = disk.path / "filler"
+        with filler.open("wb", 0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+        with pytest.raises(
+            BrokerDied, match="the disk is full; the broker starts again when"
+        ) as told:
+            broker.start()
+        assert "Traceback" not in str(told.value)
+        filler.unlink()
+        with broker:
+            assert broker.is_running()
 
 
 def fill_and_heal(broker: Broker, disk: TmpFS, acks: Acks, number: int) -> None:
