@@ -121,3 +121,6 @@ METADATA_CACHE_ENTRIES_MAX: Final = 32
 
 # Faults of one broker in test mode; a test with more has lost count.
 FAULT_RULES_MAX: Final = 1_000
+
+# A record that `fastmq produce` reads; brokers take 1 MiB unless told otherwise.
+CLI_RECORD_BYTES_MAX: Final = 256 << 20
