@@ -295,9 +295,10 @@ struct fmq_engine {
     uint32_t topic_count;
     fmq_dir *dirs;
     fmq_list disk_waiters;
-    fmq_list unsynced;   /* partitions with bytes nobody waits for, oldest first */
-    fmq_list replicated; /* fmq_replicas of the partitions led here */
-    bool hints_told;     /* Python knows that fmq_engine_isr_hints has something */
+    fmq_list unsynced;      /* partitions with bytes nobody waits for, oldest first */
+    fmq_list replicated;    /* fmq_replicas of the partitions led here */
+    int64_t lease_until_ns; /* 0: for ever */
+    bool hints_told;        /* Python knows that fmq_engine_isr_hints has something */
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;
 

@@ -133,6 +133,10 @@ static int precheck(const fmq_request *request, const produce_request *produce,
         *reason = "fewer replicas are in sync than min.insync.replicas";
         return FMQ_ERR_NOT_ENOUGH_REPLICAS;
     }
+    if (produce->acks != -1 && fmq_replicas_lease_is_over(entry->partition)) {
+        *reason = "this broker does not know whether it still leads";
+        return FMQ_ERR_NOT_LEADER_OR_FOLLOWER;
+    }
     if (entry->records == NULL || entry->records_size == 0) {
         *reason = "the request has no records for this partition";
         return FMQ_ERR_INVALID_RECORD;

@@ -51,6 +51,20 @@ bool fmq_replicas_are_enough(const fmq_partition *partition) {
     return replicas == NULL || replicas->in_sync + 1 >= partition->config->min_insync_replicas;
 }
 
+bool fmq_replicas_lease_is_over(const fmq_partition *partition) {
+    const fmq_replicas *replicas = partition->replicas;
+    const fmq_engine *engine = partition->engine;
+    return replicas != NULL && replicas->count > 0 && engine->lease_until_ns != 0 &&
+           engine->env->mono_ns(engine->env->ctx) >= engine->lease_until_ns;
+}
+
+void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms) {
+    fmq_lock_take(&engine->lock);
+    int64_t now_ns = engine->env->mono_ns(engine->env->ctx);
+    engine->lease_until_ns = remaining_ms < 0 ? 0 : now_ns + remaining_ms * 1000000;
+    fmq_lock_give(&engine->lock);
+}
+
 int64_t fmq_replicas_watermark(const fmq_partition *partition, int64_t local_end) {
     const fmq_replicas *replicas = partition->replicas;
     if (partition->role == FMQ_ROLE_FOLLOWER) {

@@ -49,6 +49,8 @@ void fmq_replicas_free(fmq_partition *partition);
 void fmq_replicas_stop(fmq_partition *partition);
 /* Enough are in sync for acks=all. */
 bool fmq_replicas_are_enough(const fmq_partition *partition);
+/* Others have it, and the time is over in which this broker may take itself for the leader. */
+bool fmq_replicas_lease_is_over(const fmq_partition *partition);
 /* The high watermark, given what this broker has for good. */
 int64_t fmq_replicas_watermark(const fmq_partition *partition, int64_t local_end);
 /* Remember the log end, and how many bytes had been appended at an offset (at the most). */

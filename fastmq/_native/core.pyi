@@ -182,6 +182,9 @@ class Engine:
     def add_connection(self, fd: int, *, listener_id: int = 0, tag: int = 0) -> int: ...
     def set_peer(self, conn_id: int) -> None:
         """Let a connection fetch as a replica; others are closed when they try."""
+    def set_lease(self, remaining_ms: int) -> None:
+        """For so long from now may this broker take itself for a leader; -1 = for ever, which is so
+        at first. Afterwards acks 0 and 1 are refused where others have replicas."""
     def isr_hints(self, lag_max_ms: int) -> list[tuple[bytes, int, int, int, bool]]:
         """Followers that should change their standing, at most 256: (topic_id, index, leader_epoch,
         broker_id, caught_up). caught_up: it is OUT and has all that is committed; otherwise it is

@@ -556,6 +556,9 @@ cdef class Engine:
         with nogil:
             fmq_engine_set_peer(self.handle, conn_id)
 
+    def set_lease(self, int64_t remaining_ms):
+        fmq_engine_set_lease(self.handle, remaining_ms)
+
     def isr_hints(self, int64_t lag_max_ms):
         cdef fmq_isr_hint found[256]
         cdef int32_t count

@@ -29,6 +29,8 @@ class LeaseKeeper:
         ttl_ms: how long the lease lives after its last renewal.
         clock_ms: a clock that never goes back and goes on while the machine sleeps
             (CLOCK_BOOTTIME).
+        on_valid: told for how many milliseconds from now the lease may be relied on, after each
+            success.
         may_renew: asked before each renewal; False lets the lease run out, because the holder
             does not do its work.
 
@@ -42,11 +44,13 @@ class LeaseKeeper:
         *,
         ttl_ms: int,
         clock_ms: Callable[[], int],
+        on_valid: Callable[[int], None] = lambda _: None,
         may_renew: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._ttl_ms = ttl_ms
         self._clock_ms = clock_ms
+        self._on_valid = on_valid
         self._may_renew = may_renew
         self._valid_until_ms = 0
         self.id = 0
@@ -63,8 +67,12 @@ class LeaseKeeper:
         """
         sent_ms = self._clock_ms()
         self.id = await self._store.grant_lease(self._ttl_ms)
-        self._valid_until_ms = sent_ms + self._ttl_ms
+        self._extend(sent_ms)
         return self.id
+
+    def _extend(self, sent_ms: int) -> None:
+        self._valid_until_ms = max(self._valid_until_ms, sent_ms + self._ttl_ms)
+        self._on_valid(max(self._valid_until_ms - self._clock_ms(), 0))
 
     async def keep(self) -> None:
         """Renew the lease in time, again and again; return when it has ended."""
@@ -81,7 +89,7 @@ class LeaseKeeper:
             if not lives:
                 self.id = 0
                 return
-            self._valid_until_ms = max(self._valid_until_ms, sent_ms + self._ttl_ms)
+            self._extend(sent_ms)
 
     async def release(self) -> None:
         """End the lease now.

@@ -271,7 +271,7 @@ class _Broker:
                 await cluster.commit(storage.registration(cluster.image))
             roles = LoneRoles(config.node_id)
         else:
-            self._membership = _make_membership(config, store, cluster, storage)
+            self._membership = _make_membership(config, store, cluster, storage, engine)
             await self._membership.register()
             peer_secret = await ensure_peer_secret(store, os.urandom)
             self._replication = Replication(config, engine, self._membership, peer_secret)
@@ -439,7 +439,11 @@ def _endpoints(listeners: list[OpenListener]) -> list[Endpoint]:
 
 
 def _make_membership(
-    config: BrokerConfig, store: Metastore, cluster: ClusterStore, storage: Storage
+    config: BrokerConfig,
+    store: Metastore,
+    cluster: ClusterStore,
+    storage: Storage,
+    engine: Engine,
 ) -> Membership:
     rebalances = config.get_bool("auto.leader.rebalance.enable")
     interval_s = config.get_int("leader.imbalance.check.interval.seconds")
@@ -450,6 +454,7 @@ def _make_membership(
         registration=lambda image: storage.registration(image, fenced=True),
         session_timeout_ms=config.get_int("broker.session.timeout.ms"),
         rebalance_interval_s=interval_s if rebalances else None,
+        on_valid=engine.set_lease,
     )
 
 

@@ -11,6 +11,7 @@ was replaced and does not know it yet changes nothing. What it does is `fastmq.c
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -71,6 +72,7 @@ class Membership:
         registration: plans the broker's row, see `Storage.registration`.
         session_timeout_ms: `broker.session.timeout.ms`.
         rebalance_interval_s: how often leadership goes back to preferred replicas; None = never.
+        on_valid: see `LeaseKeeper`.
     """
 
     def __init__(
@@ -82,12 +84,16 @@ class Membership:
         registration: Callable[[ClusterImage], list[Change]],
         session_timeout_ms: int,
         rebalance_interval_s: float | None,
+        on_valid: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._node_id = node_id
         self._cluster = cluster
         self._registration = registration
-        self._keeper = LeaseKeeper(store, ttl_ms=session_timeout_ms, clock_ms=_boot_time_ms)
+        self._keeper = LeaseKeeper(
+            store, ttl_ms=session_timeout_ms, clock_ms=_boot_time_ms, on_valid=on_valid
+        )
         self._rebalance_interval_s = rebalance_interval_s
+        self._rebalanced_at = trio.current_time()
         self._epoch = 0
         self._endpoints: tuple[Endpoint, ...] = ()
         self._news = trio.Event()
@@ -99,6 +105,11 @@ class Membership:
     def epoch(self) -> int:
         """Of this broker's registration."""
         return self._epoch
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether nobody can have taken this broker for dead yet."""
+        return self._keeper.is_valid()
 
     @property
     def image(self) -> ClusterImage:
@@ -200,11 +211,15 @@ class Membership:
                 is_done = await self._govern()
                 if not is_done:
                     continue
-                interval = self._rebalance_interval_s
-                with trio.move_on_after(float("inf") if interval is None else interval) as scope:
+                with trio.move_on_at(self._rebalance_time()):
                     await self._news.wait()
-                if scope.cancelled_caught:
+                if trio.current_time() >= self._rebalance_time():
+                    self._rebalanced_at = trio.current_time()
                     await self._rebalance()
+
+    def _rebalance_time(self) -> float:
+        interval_s = self._rebalance_interval_s
+        return math.inf if interval_s is None else self._rebalanced_at + interval_s
 
     async def _renew(self) -> None:
         while True:

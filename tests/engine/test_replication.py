@@ -174,6 +174,22 @@ def test_acks_one_waits_for_nobody_else(cluster: Cluster) -> None:
         assert leader.partition.synced() == 1
 
 
+def test_without_its_lease_a_leader_takes_only_what_the_others_take_too(quick: Cluster) -> None:
+    links = quick.lead(0, 1)
+    leader = quick.nodes[0]
+    leader.harness.engine.set_lease(0)
+    client = leader.harness.client()
+    part = only(client.call(9, produce((0, batch(b"a")), acks=1)))
+    assert part.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    client.send(9, produce((0, batch(b"b"))))
+    for node in (1, 2):
+        quick.nodes[node].fetch_once(links[node])
+        quick.nodes[node].fetch_once(links[node])
+    assert only(client.receive(0, 9)[1]).base_offset == 0
+    leader.harness.engine.set_lease(-1)
+    assert only(client.call(9, produce((0, batch(b"c")), acks=1))).error_code == 0
+
+
 def test_too_few_in_sync_refuse_acks_all_and_freeze_the_watermark(quick: Cluster) -> None:
     quick.lead(0, 1, n1=REPLICA_OUT, n2=REPLICA_JOINING)
     leader = quick.nodes[0]

@@ -64,6 +64,11 @@ typedef struct fmq_isr_hint {
 int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hint *out,
                              int32_t room);
 
+/* For so long from now may this broker take itself for a leader; -1: for ever.  Afterwards acks 0
+ * and 1 are refused where others have replicas: one of them may lead already.  acks=all goes on,
+ * since it needs those others. */
+void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms);
+
 /* Let this connection fetch as a replica; others are closed when they try. */
 void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id);
 

@@ -90,6 +90,7 @@ async def _append(
     waits: list[tuple[ProducePartitionResponse, int]],
 ) -> None:
     topic, handle = _find(context, request, message, asked, partition.index)
+    _check_replicas(context, topic, partition.index, message.acks)
     data = partition.records
     if data is None or not len(data):
         raise KafkaError(ErrorCode.INVALID_RECORD, "the request has no records for this partition")
@@ -112,6 +113,21 @@ async def _append(
     answer.log_append_time_ms = append_time_ms
     answer.log_start_offset = handle.log_start()
     waits.append((answer, token))
+
+
+def _check_replicas(context: BrokerContext, topic: Topic, index: int, acks: int) -> None:
+    """Refuse what the other replicas stand in the way of, as the engine does."""
+    state = topic.states[index]
+    if len(state.replicas) == 1 or context.membership is None:
+        return
+    if acks == -1 and len(state.isr) < topic.config.get_int("min.insync.replicas"):
+        raise KafkaError(
+            ErrorCode.NOT_ENOUGH_REPLICAS, "fewer replicas are in sync than min.insync.replicas"
+        )
+    if acks != -1 and not context.membership.may_lead:
+        raise KafkaError(
+            ErrorCode.NOT_LEADER_OR_FOLLOWER, "this broker does not know whether it still leads"
+        )
 
 
 def _find(
