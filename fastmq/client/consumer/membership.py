@@ -137,6 +137,7 @@ class Membership:
         self.left_for_not_polling = False
         self._is_wanted = False
         self._must_rejoin = False
+        self._step_number = 0
         self._waits_for_step = False
         self._failures = 0
         self._timer: Timer | None = None
@@ -165,6 +166,8 @@ class Membership:
         self._is_wanted = False
         was_member = self.member_id and self.phase is not Phase.LEFT
         self._stop()
+        self._forget_step()
+        self.left_for_not_polling = False
         if not was_member or self._options.group_instance_id is not None:
             done()
             return
@@ -228,12 +231,22 @@ class Membership:
         self, kind: StepKind, names: tuple[TopicPartition, ...], then: Callable[[], None]
     ) -> None:
         self._waits_for_step = True
+        self._step_number += 1
+        number = self._step_number
 
         def done() -> None:
+            if number != self._step_number:
+                return  # the host has dropped it, or runs it after the member has left
             self._waits_for_step = False
             then()
+            if self.phase is Phase.LEFT and self._is_wanted and not self._waits_for_step:
+                self._come_back()
 
         self._host.queue_step(Step(kind, names, done))
+
+    def _forget_step(self) -> None:
+        self._step_number += 1
+        self._waits_for_step = False
 
     def _join_now(self) -> None:
         self._must_rejoin = False
@@ -351,24 +364,37 @@ class Membership:
         self._timer = self._core.call_at(when_ms, self._join_now)
 
     def _fail(self, code: ErrorCode) -> None:
+        """End the membership for good: only the program can put right what is wrong."""
         self._stop()
+        self._forget_step()
         self._is_wanted = False
         self._host.fail(KafkaError(code, _explain(code, self._options)))
+        # Others work on these now, or will.
+        self._lose_owned(lambda: None)
 
     def _lose(self, code: ErrorCode) -> None:
         """The coordinator has thrown this member out, or has begun anew without it."""
         if not self._is_wanted:
             return
-        owned = self._host.owned()
         if code is ErrorCode.UNKNOWN_MEMBER_ID:
             self.member_id = ""
         self._stop()
         _log.warning("group %s: no member any more (%s), joining again", self._group, code.name)
-        if not owned:
-            self._join_now()
-        elif not self._waits_for_step:
+        if not self._waits_for_step:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Join again from nothing, once the program knows that it has lost what it had."""
+        if not self._lose_owned(self._join_if_left):
+            self._join_if_left()
+
+    def _lose_owned(self, then: Callable[[], None]) -> bool:
+        """Take everything away, as lost; False when there is nothing."""
+        owned = self._host.owned()
+        if owned:
             self._host.take_away(owned)
-            self._step(StepKind.LOST, owned, self._join_if_left)
+            self._step(StepKind.LOST, owned, then)
+        return bool(owned)
 
     def _join_if_left(self) -> None:
         self.left_for_not_polling = False
@@ -548,13 +574,12 @@ class Membership:
             self._options.max_poll_interval_ms,
         )
         self._send_leave("the program did not poll in time", lambda: None)
-        owned = self._host.owned()
         self._stop()
         self.member_id = ""
         self.left_for_not_polling = True
-        if owned and not self._waits_for_step:
-            self._host.take_away(owned)
-            self._step(StepKind.LOST, owned, self._join_if_left)
+        if not self._waits_for_step:
+            # Back with the step, or with the next poll: not before the program is there again.
+            self._lose_owned(self._join_if_left)
 
     def _send_leave(self, reason: str, done: Callable[[], None]) -> None:
         member_id = self.member_id
