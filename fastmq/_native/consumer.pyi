@@ -90,7 +90,8 @@ class Chunk:
         """The records of the next batch that has any for the program; empty at the end.
 
         Raises:
-            KafkaError: CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE.
+            KafkaError: CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE. Whatever a
+                deserializer raises, after the records before. The next call raises it again.
         """
 
 @final

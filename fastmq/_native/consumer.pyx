@@ -141,8 +141,19 @@ cdef class Chunk:
             if not self.is_wanted(&h, begin):
                 self.offset = h.base_offset + h.last_offset_delta + 1
                 continue
-            payload = self.payload(&h, begin)
-            records = self.read(&h, payload)
+            try:
+                payload = self.payload(&h, begin)
+                records = self.read(&h, payload)
+                good = self.deserialize(records)
+            except BaseException:
+                self.at = begin  # the same again, until the program seeks
+                raise
+            if good < len(records):
+                # What comes before the one that no deserializer likes goes first.
+                self.at = begin
+                self.offset = records[good].offset
+                del records[good:]
+                return records
             self.offset = h.base_offset + h.last_offset_delta + 1
             if records:
                 return records
@@ -236,18 +247,31 @@ cdef class Chunk:
                 ErrorCode.CORRUPT_MESSAGE,
                 f"{self.topic}[{self.partition}]: malformed records at offset {h.base_offset}",
             )
-        if self.key_deserializer is not None or self.value_deserializer is not None:
-            self.deserialize(records)
         return records
 
     cdef int deserialize(self, list records) except -1:
+        """Call the deserializers; how many records it worked for. Raises if for none."""
         cdef ConsumerRecord record
+        cdef int good = 0
+        if self.key_deserializer is None and self.value_deserializer is None:
+            return <int>len(records)
         for record in records:
-            if self.key_deserializer is not None and record.key is not None:
-                record.key = self.key_deserializer(record.key)
-            if self.value_deserializer is not None and record.value is not None:
-                record.value = self.value_deserializer(record.value)
-        return 0
+            try:
+                if self.key_deserializer is not None and record.key is not None:
+                    record.key = self.key_deserializer(record.key)
+                if self.value_deserializer is not None and record.value is not None:
+                    record.value = self.value_deserializer(record.value)
+            except Exception as error:
+                if good > 0:
+                    return good
+                error.add_note(
+                    f"deserializing the record of {self.topic}[{self.partition}] at offset "
+                    f"{record.offset}; it comes again with each poll, to go on without it: "
+                    f"seek({self.topic!r}, {self.partition}, {record.offset + 1})"
+                )
+                raise
+            good += 1
+        return good
 
 
 @cython.final

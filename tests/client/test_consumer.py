@@ -153,6 +153,57 @@ def test_paused_partitions_bring_nothing_until_they_are_resumed(broker, front, t
 
 
 @every_front
+def test_a_pause_in_the_middle_of_a_batch_holds_at_once(broker, front, t):
+    create(broker, t, 2)
+    fill(broker, t, 40, partitions=2)
+
+    async def main():
+        options = {"group_id": t, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            first = await consumer.poll(20)
+            paused, other = first.partition, 1 - first.partition
+            await consumer.pause((t, paused))
+            assert {r.partition for r in await consumer.take(20)} == {other}
+            assert await consumer.poll(0.05) is None
+            assert consumer.real.position(t, paused) == 1
+            await consumer.commit()
+            committed = await consumer.committed()
+            assert (committed[t, paused].offset, committed[t, other].offset) == (1, 20)
+            await consumer.resume((t, paused))
+            assert [r.offset for r in await consumer.take(19)] == list(range(1, 20))
+            await consumer.seek(t, paused, 5)
+            await consumer.take(1)
+            await consumer.pause((t, paused))
+            await consumer.seek(t, paused, 9)
+            await consumer.resume((t, paused))
+            assert (await consumer.take(1))[0].offset == 9
+
+    run_on(front, main)
+
+
+@every_front
+def test_a_poll_of_no_time_gets_what_is_there(broker, front, t):
+    fill(broker, t, 10)
+
+    async def main():
+        async with new_consumer(
+            front, broker.bootstrap, t, group_id=t, auto_offset_reset="earliest"
+        ) as consumer:
+            seen: list[int] = []
+            deadline = time.monotonic() + 30
+            while len(seen) < 10:
+                record = await consumer.poll(0)
+                if record is None:
+                    await consumer.work(0.005)
+                else:
+                    seen.append(int(record.value))
+                assert time.monotonic() < deadline
+            assert seen == list(range(10))
+
+    run_on(front, main)
+
+
+@every_front
 def test_batches_are_of_one_partition_and_can_be_committed(broker, front, t):
     create(broker, t, 3)
     fill(broker, t, 300, partitions=3)
@@ -204,6 +255,29 @@ def test_deserializers_make_keys_and_values(broker, front, t):
             await consumer.assign([(t, 0)])
             records = await consumer.take(5)
             assert [(r.key, r.value) for r in records] == [(f"k{n}", n) for n in range(5)]
+
+    run_on(front, main)
+
+
+@every_front
+def test_what_no_deserializer_likes_is_told_until_the_program_seeks(broker, front, t):
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 50})
+    for value in (b"0", b"1", b"two", b"3"):
+        producer.produce(t, value)
+    producer.flush()
+
+    async def main():
+        options = {"group_id": t, "auto_offset_reset": "earliest", "value_deserializer": int}
+        async with new_consumer(front, broker.bootstrap, t, **options) as consumer:
+            assert [r.value for r in await consumer.take(2)] == [0, 1]
+            for _ in range(2):
+                with pytest.raises(ValueError, match="two") as told:
+                    await consumer.poll(20)
+                assert f"seek({t!r}, 0, 3)" in told.value.__notes__[0]
+            await consumer.commit()
+            assert (await consumer.committed())[t, 0].offset == 2
+            await consumer.seek(t, 0, 3)
+            assert (await consumer.poll(20)).value == 3
 
     run_on(front, main)
 

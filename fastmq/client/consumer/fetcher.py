@@ -80,7 +80,8 @@ class Fetcher:
         self._on_chunk = on_chunk
         self._on_out_of_range = on_out_of_range
         self._on_error = on_error
-        self._busy: set[tuple[int, str]] = set()
+        # Bytes that each fetch under way may bring.
+        self._busy: dict[tuple[int, str], int] = {}
         self._failures = 0
         # Read by the program's thread: appended here, taken there.
         self.chunks: deque[tuple[PartitionState, Chunk]] = deque()
@@ -108,7 +109,7 @@ class Fetcher:
 
     def fetch(self) -> None:
         """Ask every broker that is not asked already for what may be fetched from it."""
-        if self._core.is_closed or self.buffered_bytes >= self._options.prefetch_max_bytes:
+        if self._core.is_closed or self._room() <= 0:
             return
         now_ms = self._core.now_ms
         wanted: dict[tuple[int, str], list[PartitionState]] = {}
@@ -139,17 +140,27 @@ class Fetcher:
         if earliest_ms is not None:
             self._core.call_at(earliest_ms, self.fetch)
         for key, states in wanted.items():
-            self._send(key, states)
+            if self._room() > 0:
+                self._send(key, states)
+
+    def _room(self) -> int:
+        """Bytes that may be asked for besides what is here and what is under way."""
+        under_way = sum(self._busy.values())
+        return self._options.prefetch_max_bytes - self.buffered_bytes - under_way
 
     def _send(self, key: tuple[int, str], states: list[PartitionState]) -> None:
         options = self._options
         asked: Asked = {state.name: (state, state.version, state.fetch_offset) for state in states}
         for state in states:
             state.is_fetching = True
-        self._busy.add(key)
         ids = {name.topic: self._topic_id(name.topic) for name in asked}
-        room = options.prefetch_max_bytes - self.buffered_bytes
-        max_bytes = max(1, min(options.fetch_max_bytes, room))
+        most = len(states) * options.max_partition_fetch_bytes
+        if key[1] == _LANE_AT_END:
+            # It may wait for long and must not keep the room from the others meanwhile.
+            nodes = max(1, len(self._core.metadata.nodes))
+            most = min(most, max(1, options.prefetch_max_bytes // (4 * nodes)))
+        max_bytes = min(options.fetch_max_bytes, self._room(), most)
+        self._busy[key] = max_bytes
 
         def build(version: int) -> Message:
             return FetchRequest(
@@ -197,7 +208,7 @@ class Fetcher:
 
     # Any: a response or an exception, as `ClientCore.send` says.
     def _answered(self, key: tuple[int, str], asked: Asked, result: Any) -> None:
-        self._busy.discard(key)
+        self._busy.pop(key, None)
         for state, _, _ in asked.values():
             state.is_fetching = False
         if self._core.is_closed:

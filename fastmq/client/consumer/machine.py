@@ -144,12 +144,6 @@ class ConsumerMachine:
         self.fetcher.drop_stale()
         self._resolve()
 
-    def pause(self, names: Iterable[TopicPartition], paused: bool) -> None:
-        """Fetch no more of partitions, or again."""
-        for name in names:
-            self.states[name].is_paused = paused
-        self.fetcher.fetch()
-
     def committed(self, done: Callable[[Any], None]) -> None:
         """Look up what the group has committed."""
         assert self._options.group_id is not None

@@ -1,6 +1,7 @@
 """`fastmq.aio.Consumer`: the front for trio and asyncio."""
 
 import inspect
+import math
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -166,14 +167,19 @@ class Consumer:
         _, reading = self._machine_and_reading()
         stream = reading.stream
         if not stream.left:
-            stream.feed(await self._next_list())
+            stream.feed(await self._next_list(None) or [])
         return next(stream)
 
     async def poll(self, timeout: float | None = None) -> ConsumerRecord | None:  # noqa: ASYNC109
         """Return the next record, or None when there is none within `timeout` seconds."""
-        with anyio.move_on_after(timeout):
-            return await self.__anext__()
-        return None
+        _, reading = self._machine_and_reading()
+        stream = reading.stream
+        if not stream.left:
+            records = await self._next_list(timeout)
+            if records is None:
+                return None
+            stream.feed(records)
+        return next(stream)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Iterate over lists of records, each of one partition; `commit(batch)` commits one."""
@@ -185,17 +191,18 @@ class Consumer:
     async def poll_batch(self, timeout: float | None = None) -> Batch | None:  # noqa: ASYNC109
         """Return the next records of one partition, or None when there are none in time."""
         _, reading = self._machine_and_reading()
-        records = reading.take_rest()
-        if not records:
-            with anyio.move_on_after(timeout):
-                records = await self._next_list()
-        if not records:
+        records = reading.take_rest() or await self._next_list(timeout)
+        if records is None:
             return None
         return Batch(TopicPartition(records[0].topic, records[0].partition), records)
 
-    async def _next_list(self) -> list[ConsumerRecord]:
-        """Wait for records; rebalances and errors happen here, too."""
+    async def _next_list(
+        self,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> list[ConsumerRecord] | None:
+        """Wait for records; rebalances and errors happen here, too, and take the time they take."""
         machine, reading = self._machine_and_reading()
+        deadline = math.inf if timeout is None else anyio.current_time() + timeout
         assert self._pump is not None
         self._pump.check()
         reading.done_with_current()
@@ -216,10 +223,13 @@ class Consumer:
             self._ready = anyio.Event()
             machine.last_poll_ms = None  # as good as polling all the time
             try:
-                await self._ready.wait()
+                with anyio.CancelScope(deadline=deadline) as scope:
+                    await self._ready.wait()
             finally:
                 machine.last_poll_ms = monotonic_ms()
             self._pump.check()
+            if scope.cancelled_caught:
+                return None
 
     async def _run_step(self, step: Step) -> None:
         machine, _ = self._machine_and_reading()
@@ -287,9 +297,9 @@ class Consumer:
         self._pause(partitions, paused=False)
 
     def _pause(self, partitions: tuple[tuple[str, int], ...], *, paused: bool) -> None:
-        machine, _ = self._machine_and_reading()
+        machine, reading = self._machine_and_reading()
         names = [check_has(machine, *name).name for name in partitions] or self.assignment()
-        self._post(lambda: machine.pause(names, paused))
+        reading.pause(names, paused=paused)
         if not paused:
             self._notify()
 

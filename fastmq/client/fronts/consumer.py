@@ -266,7 +266,8 @@ class Consumer:
     def _pause(self, partitions: tuple[tuple[str, int], ...], *, paused: bool) -> None:
         names = [check_has(self._machine, *name).name for name in partitions]
         names = names or self.assignment()
-        self._run(lambda: self._machine.pause(names, paused))
+        self._check_open()
+        self._reading.pause(names, paused=paused)
 
     def lag(self) -> dict[TopicPartition, int]:
         """Return how many records are ahead of the program, where the broker has told."""

@@ -68,9 +68,14 @@ class Reading:
         self.stream = RecordStream(refill)
         self._state: PartitionState | None = None
         self._version = 0
+        # Taken off the machine's queue and not returned when their partition was paused.
+        self._aside: list[tuple[PartitionState, int, list[ConsumerRecord], int]] = []
 
     def next_list(self) -> list[ConsumerRecord] | None:
         """Return the next records that are wanted; None: there are none now."""
+        resumed = self._next_aside()
+        if resumed is not None:
+            return resumed
         put_back = []
         try:
             while True:
@@ -84,6 +89,7 @@ class Reading:
                     put_back.append(self._current)
                     self._current = None
                     continue
+                # What cannot be read stays the current chunk: each poll says so until a seek.
                 records = chunk.next_records() if state.takes(chunk) else []
                 if not records:
                     self._current = None
@@ -94,16 +100,38 @@ class Reading:
                 self._state, self._version = state, state.version
                 state.delivered = chunk.offset
                 return records
-        except BaseException:
-            # A damaged batch is told once; then the program may seek behind it.
-            if self._current is not None:
-                state, chunk = self._current
-                self._current = None
-                self._post(partial(self._machine.fetcher.took, state, chunk))
-            raise
         finally:
             for item in reversed(put_back):
                 self._machine.fetcher.chunks.appendleft(item)
+
+    def _next_aside(self) -> list[ConsumerRecord] | None:
+        """Records that were put aside, of a partition that is not paused any more."""
+        for number, (state, version, records, end) in enumerate(self._aside):
+            if not state.is_live or state.version != version:
+                del self._aside[number]
+                return self._next_aside()
+            if not state.is_paused:
+                del self._aside[number]
+                self._state, self._version = state, version
+                state.delivered = end
+                return records
+        return None
+
+    def pause(self, names: Iterable[TopicPartition], *, paused: bool) -> None:
+        """Return nothing of partitions, or again: from the next record on."""
+        chosen = list(names)
+        state = self._state
+        if paused and state is not None and state.name in chosen and self.stream.left:
+            end = state.delivered
+            rest = self.take_rest()
+            self._aside.append((state, self._version, rest, end))
+            state.delivered = rest[0].offset
+        for name in chosen:
+            found = self._machine.states.get(name)
+            if found is not None:
+                found.is_paused = paused
+        if not paused:
+            self._post(self._machine.fetcher.fetch)
 
     def done_with_current(self) -> None:
         """The program asks for more: it is done with what it was given."""
@@ -138,6 +166,7 @@ class Reading:
         if name is None or (self._state is not None and self._state.name == name):
             self.stream.feed([])
             self._state = None
+        self._aside = [item for item in self._aside if name is not None and item[0].name != name]
 
     def position(self, state: PartitionState) -> int | None:
         """The offset of the next record of a partition, None while not known."""
