@@ -9,10 +9,12 @@ medians of the lines with the same client are to be compared.
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -152,6 +154,18 @@ def consume_aiokafka(bootstrap: str, topic: str, count: int) -> int:
     return asyncio.run(run())
 
 
+def consume_fastmq(bootstrap: str, topic: str, count: int) -> int:
+    from fastmq import Consumer
+
+    seen, end = 0, time.monotonic() + STALL_S
+    options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    with Consumer(bootstrap, **options) as consumer:
+        consumer.assign([(topic, p) for p in range(PARTITIONS)])
+        while seen < count and time.monotonic() < end:
+            seen += len(consumer.poll_batch(0.5) or ())
+    return seen
+
+
 PRODUCE: dict[str, Callable[[str, str, bytes, float], int]] = {
     "confluent-kafka": produce_confluent,
     "kafka-python": produce_kafka_python,
@@ -163,6 +177,7 @@ CONSUME: dict[str, Callable[[str, str, int], int]] = {
     "confluent-kafka": consume_confluent,
     "kafka-python": consume_kafka_python,
     "aiokafka": consume_aiokafka,
+    "fastmq": consume_fastmq,
 }
 
 
@@ -197,18 +212,43 @@ def measure(target: harness.Target, what: str, client: str, **request: Any) -> d
     before = target.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * STALL_S, check=False)
     if done.returncode != 0:
-        return {"client": client, "what": what, "failed": done.stderr.strip()[-300:]}
+        return {
+            "client": client,
+            "what": what,
+            "record_bytes": request["record_bytes"],
+            "failed": done.stderr.strip()[-300:],
+        }
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     cpu_s = round(target.cpu_seconds() - before, 3)
     size = request["record_bytes"]
     return {"client": client, "what": what, "record_bytes": size, **found, "broker_cpu_s": cpu_s}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians in Markdown."""
+    lines = [
+        "| client | what | bytes | records/s | client CPU s/million | broker CPU s/million |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    kinds = dict.fromkeys((r["what"], r["record_bytes"], r["client"]) for r in rows)
+    for kind in sorted(kinds, key=lambda k: (k[0] == "consume", -k[1])):
+        same = [r for r in rows if (r["what"], r["record_bytes"], r["client"]) == kind]
+        rate = statistics.median(r["records_per_s"] for r in same)
+        own = statistics.median(r["client_cpu_s_per_million"] for r in same)
+        broker = statistics.median(r["broker_cpu_s"] / r["records"] * 1e6 for r in same)
+        what, size, client = kind
+        lines.append(f"| {client} | {what} | {size} | {rate:,.0f} | {own:.2f} | {broker:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
         work(json.loads(sys.argv[2]))
         return
-    options = harness.arguments(__doc__).parse_args()
+    parser = harness.arguments(__doc__)
+    parser.add_argument("--output", type=Path, help="write the medians there, as Markdown")
+    options = parser.parse_args()
+    rows = []
     with (
         harness.scratch(options) as root,
         harness.broker(options, root / "broker", PARTITIONS) as broker,
@@ -217,11 +257,15 @@ def main() -> None:
             for size in RECORD_BYTES:
                 common = {"topic": harness.TOPIC, "record_bytes": size}
                 for client in CLIENTS:
-                    found = measure(broker, "produce", client, seconds=options.seconds, **common)
-                    harness.report("clients", **found)
+                    rows.append(
+                        measure(broker, "produce", client, seconds=options.seconds, **common)
+                    )
+                    harness.report("clients", **rows[-1])
                 for client in CONSUME:
-                    found = measure(broker, "consume", client, records=FILL_RECORDS, **common)
-                    harness.report("clients", **found)
+                    rows.append(measure(broker, "consume", client, records=FILL_RECORDS, **common))
+                    harness.report("clients", **rows[-1])
+    if options.output:
+        options.output.write_text(table([row for row in rows if row.get("records")]))
 
 
 main()

@@ -183,6 +183,25 @@ def wait_until(happened: Callable[[], bool], timeout_s: float, what: str) -> flo
     return time.monotonic() - began
 
 
+def wait_or_end(
+    process: subprocess.Popen[bytes], happened: Callable[[], bool], timeout_s: float, what: str
+) -> float:
+    """Wait until a broker that was just started answers; one that does not is ended.
+
+    Raises:
+        PeerMissing: it ended by itself.
+        TimeoutError: it does not answer.
+    """
+    try:
+        took_s = wait_until(lambda: happened() or process.poll() is not None, timeout_s, what)
+    except BaseException:  # a signal, too, must leave nothing behind
+        end_process(process)
+        raise
+    if process.poll() is not None:
+        raise PeerMissing(f"it ended with {process.returncode} when it was started")
+    return took_s
+
+
 def accepts(port: int) -> bool:
     """Whether somebody listens."""
     try:

@@ -23,7 +23,7 @@ from compare.peers.base import (
     free_port,
     spawn,
     tree_bytes,
-    wait_until,
+    wait_or_end,
 )
 
 MODULE = "github.com/nats-io/nats-server/v2@v2.15.2"
@@ -80,7 +80,7 @@ class Nats(Peer):
             f'jetstream {{ store_dir: "{self.root}/data"\n max_file: 64GB\n {sync} }}\n'
         )
         process = spawn([str(self._command()), "-c", str(config)], self.root)
-        start_s = wait_until(lambda: _is_ready(port), READY_TIMEOUT_S, self.name)
+        start_s = wait_or_end(process, lambda: _is_ready(port), READY_TIMEOUT_S, self.name)
         return Running(self, port, process.pid, lambda: end_process(process), start_s)
 
     def install_bytes(self) -> int:

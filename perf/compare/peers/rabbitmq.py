@@ -1,5 +1,6 @@
 """RabbitMQ with its stream plug-in, as a node of its own beside any other on the machine."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from compare.peers.base import (
     free_port,
     package_bytes,
     spawn,
-    wait_until,
+    wait_or_end,
 )
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -78,18 +79,11 @@ class RabbitMq(Peer):
             end_process(names)
 
         try:
-            start_s = wait_until(
-                lambda: rabbit_stream.answers(port) or process.poll() is not None,
-                START_TIMEOUT_S,
-                self.name,
-            )
-        except TimeoutError:
-            end()
-            raise
-        if process.poll() is not None:
+            ready = functools.partial(rabbit_stream.answers, port)
+            start_s = wait_or_end(process, ready, START_TIMEOUT_S, self.name)
+        except BaseException:
             end_process(names)
-            log = (self.root / "log").read_text(errors="replace")[-500:]
-            raise PeerMissing(f"it ended when it was started: {log}")
+            raise
         return Running(self, port, _erlang_pid(process.pid), end, start_s)
 
     def install_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """Redis Streams with an append-only file."""
 
+import functools
 import shutil
 import socket
 from typing import Any
@@ -15,7 +16,7 @@ from compare.peers.base import (
     free_port,
     package_bytes,
     spawn,
-    wait_until,
+    wait_or_end,
 )
 
 FLAGS = {
@@ -49,7 +50,8 @@ class Redis(Peer):
         for name, value in FLAGS.items():
             command += [f"--{name}", value]
         process = spawn(command, self.root)
-        start_s = wait_until(lambda: answers(port, b"PING\r\n", 7), READY_TIMEOUT_S, self.name)
+        ready = functools.partial(answers, port, b"PING\r\n", 7)
+        start_s = wait_or_end(process, ready, READY_TIMEOUT_S, self.name)
         return Running(self, port, process.pid, lambda: end_process(process), start_s)
 
     def install_bytes(self) -> int:
