@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_right
+from functools import lru_cache
 
 __all__ = ["EndHistory", "Rate"]
 
@@ -65,5 +66,10 @@ class Rate:
         if self.per_s is None:
             self.per_s = now
         else:
-            weight = 1 - math.exp(-seconds / self._tau_s)
-            self.per_s += weight * (now - self.per_s)
+            self.per_s += _weight(seconds / self._tau_s) * (now - self.per_s)
+
+
+@lru_cache(maxsize=16)
+def _weight(age: float) -> float:
+    """Return the weight of what is new; all rates of a look are of the same age."""
+    return 1 - math.exp(-age)

@@ -66,8 +66,7 @@ class GroupSample(NamedTuple):
     offsets: list[OffsetSample]
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionLag:
+class PartitionLag(NamedTuple):
     """What is known of one partition of a group; rates in records per second."""
 
     topic: str
@@ -114,8 +113,8 @@ class GroupLag:
 class _Log:
     """A partition, whoever reads it."""
 
+    rate: Rate
     history: EndHistory = field(default_factory=EndHistory)
-    rate: Rate = field(default_factory=lambda: Rate(_RATE_TAU_S))
     end: int = -1
     seen_ms: int = -1
 
@@ -124,7 +123,7 @@ class _Log:
 class _Position:
     """A group in a partition."""
 
-    rate: Rate = field(default_factory=lambda: Rate(_RATE_TAU_S))
+    rate: Rate
     committed: int = -1
     seen_ms: int = -1
     # The append time of the record at `committed`, where the caller told it.
@@ -175,7 +174,7 @@ class LagEstimator:
         looks = list(samples)
         self.wanted_times = []
         self._note_logs(now_ms, looks)
-        groups = {look.group_id: self._groups.get(look.group_id, _Group()) for look in looks}
+        groups = {look.group_id: self._groups.get(look.group_id) or _Group() for look in looks}
         self._groups = groups
         return {look.group_id: self._observe_group(now_ms, look) for look in looks}
 
@@ -183,7 +182,7 @@ class LagEstimator:
         ends = {(o.topic, o.partition): o.log_end for look in looks for o in look.offsets}
         logs = {}
         for key, end in ends.items():
-            log = logs[key] = self._logs.get(key, _Log())
+            log = logs[key] = self._logs.get(key) or _Log(Rate(_RATE_TAU_S))
             if 0 <= log.seen_ms < now_ms and end >= log.end >= 0:
                 log.rate.add(end - log.end, (now_ms - log.seen_ms) / 1000)
             log.end, log.seen_ms = end, now_ms
@@ -196,7 +195,8 @@ class LagEstimator:
         rows = []
         for sample in look.offsets:
             key = sample.topic, sample.partition
-            position = positions[key] = group.positions.get(key, _Position())
+            position = group.positions.get(key) or _Position(Rate(_RATE_TAU_S))
+            positions[key] = position
             rows.append(self._observe_partition(now_ms, look.group_id, sample, position))
         group.positions = positions
         lag = sum(row.lag for row in rows)

@@ -7,6 +7,7 @@ import selectors
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ _STOP_TIMEOUT_S = 30.0
 _TAIL_LINES = 40
 _PACKAGE_PARENT = str(Path(fastmq.__file__).resolve().parent.parent)
 _COMMAND = "from fastmq.testing._child import main; main()"
+
+
+# Those that hang by a pipe of this process. A fork inherits the pipe, and would keep the broker
+# alive after this process has gone.
+_attached: "weakref.WeakSet[BrokerProcess]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for process in _attached:
+        process.let_go()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class ProcessFailedError(Exception):
@@ -68,6 +82,7 @@ class BrokerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
+        _attached.add(self)
         line = self._first_line()
         if not line:
             self.kill()
@@ -115,6 +130,14 @@ class BrokerProcess:
     def log_tail(self) -> str:
         """The end of that."""
         return "\n".join(self.log_text().splitlines()[-_TAIL_LINES:])
+
+    def let_go(self) -> None:
+        """Close what ties the broker to this process; in a fork of it, which is no parent."""
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        os.close(pipe.fileno())
 
     def _first_line(self) -> bytes:
         assert self._process is not None
