@@ -30,9 +30,9 @@ PRODUCER_ID_BLOCK_SIZE: Final = 1_000
 # Producer ids are int64 on the wire.
 PRODUCER_ID_MAX: Final = (1 << 63) - 1
 
-# Events kept for watchers that are behind; one request that creates 3,000 topics makes about
-# 6,000. A watcher that is further behind reads everything again.
-METASTORE_HISTORY_EVENTS_MAX: Final = 50_000
+# Events kept for watchers that are behind, 350 bytes each; one request that creates 3,000 topics
+# makes about 6,000. A watcher that is further behind reads everything again.
+METASTORE_HISTORY_EVENTS_MAX: Final = 10_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096

@@ -762,6 +762,10 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
     return leave(partition, rc);
 }
 
+const char *fmq_partition_path(const fmq_partition *partition) {
+    return partition->path;
+}
+
 int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
     fmq_engine *engine = partition->engine;
     fmq_lock_take(&engine->lock);

@@ -219,6 +219,7 @@ cdef extern from "fastmq/engine.h" nogil:
     int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point)
     int fmq_partition_close(fmq_partition *partition, bint clean)
     int fmq_partition_delete(fmq_partition *partition, const char *renamed_path)
+    const char *fmq_partition_path(const fmq_partition *partition)
 
     ctypedef struct fmq_counters:
         uint64_t produce_requests

@@ -77,7 +77,8 @@ class Partition:
     index: int
     topic_id: bytes  # 16 bytes
     dir_id: int
-    path: str
+    @property
+    def path(self) -> str: ...
 
     # Snapshots, O(1). An unopened partition (after a clean shutdown) is opened by the first call.
     def log_start(self) -> int: ...

@@ -128,7 +128,6 @@ cdef class Partition:
     cdef readonly int index
     cdef readonly bytes topic_id
     cdef readonly int dir_id
-    cdef readonly str path
 
     def __dealloc__(self):
         if self.handle != NULL:
@@ -136,6 +135,11 @@ cdef class Partition:
 
     def __repr__(self):
         return f"<Partition {self.topic}-{self.index}>"
+
+    @property
+    def path(self):
+        # Not kept: there are thousands of them, and few ever ask.
+        return os.fsdecode(fmq_partition_path(self.handle))
 
     cdef fmq_partition_view view(self) except *:
         cdef fmq_partition_view out
@@ -645,7 +649,6 @@ cdef class Engine:
         partition.index = index
         partition.topic_id = topic_id
         partition.dir_id = dir_id
-        partition.path = path
         return partition
 
     def remove_partition(self, Partition partition not None):

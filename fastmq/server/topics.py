@@ -587,10 +587,11 @@ class TopicManager:
             self._register(topic, first, homes)
 
     def _register(self, topic: Topic, first: int, homes: dict[tuple[str, int], Home]) -> None:
+        made: list[Partition | None] = []
         for index in range(first, len(topic.states)):
             home = homes.get((topic.name, index))
             if home is None:
-                topic.handles.append(None)
+                made.append(None)
                 continue
             handle = self._engine.add_partition(
                 topic.name,
@@ -605,9 +606,11 @@ class TopicManager:
             )
             if len(topic.states[index].replicas) > 1:
                 handle.set_watermark(home.high_watermark)
-            topic.handles.append(handle)
+            made.append(handle)
             if not home.clean:
                 self._unclean[handle] = home
+        # A new list is as long as it must be; one that grows keeps room for more.
+        topic.handles = [*topic.handles, *made]
 
     def _lead(self, topic: Topic, first: int) -> None:
         for index in range(first, len(topic.states)):

@@ -31,6 +31,46 @@ def produce_and_flush(bootstrap: str, topic: str, values, **config) -> None:
     assert not failures, failures[:3]
 
 
+PARTITION_BYTES_MAX = 2_048
+
+
+def settled_rss(broker) -> int:
+    """Resident memory after the handlers of topics are loaded, and the offsets topic is there."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
+    admin.create_topics([NewTopic("settle", 1, 1)])["settle"].exception(20)
+    before = broker.rss_bytes()
+    for _ in range(20):
+        time.sleep(0.2)
+        now = broker.rss_bytes()
+        if abs(now - before) < 64 << 10:
+            break
+        before = now
+    return now
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("topics", [1, TOPICS], ids=["one topic", "3,000 topics"])
+def test_ten_thousand_idle_partitions_hold_two_kilobytes_each(make_broker, topics):
+    empty = make_broker(dev=False)
+    settled_rss(empty)
+    empty.stop()
+    empty.start()
+    without = settled_rss(empty)
+    broker = make_broker(dev=False)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
+    count = 10_000 if topics == 1 else TOPICS
+    new = [NewTopic(f"idle-{i}", count // topics, 1) for i in range(topics)]
+    for future in admin.create_topics(new, request_timeout=60).values():
+        future.result(60)
+    settled_rss(broker)
+    broker.stop()
+    broker.start()
+    each = (settled_rss(broker) - without) / count
+    print(f"\n{count} idle partitions of {topics} topics: {each:.0f} bytes each")
+    assert each < PARTITION_BYTES_MAX
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_log_of_a_gibibyte_is_recovered_in_seconds(make_broker):
