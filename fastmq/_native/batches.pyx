@@ -457,7 +457,7 @@ cdef class Delivery:
         elif batch.error is not None:
             state = f"failed: {batch.error}"
         else:
-            state = f"offset {batch.result(index).offset}"
+            state = f"offset {batch.base_offset + index}" if batch.base_offset >= 0 else "done"
         return f"<Delivery to {batch.topic}-{batch.partition} {state}>"
 
 
