@@ -426,7 +426,8 @@ class ClientCore:
             return 0, link.load
         if link.state is not LinkState.IDLE:
             return 1, link.load
-        return 2, max(link.retry_at_ms, self.now_ms)
+        # One that has not failed, else the one whose failure is the longest ago.
+        return (3, link.retry_at_ms) if link.failures else (2, 0)
 
     def rebootstrap(self) -> None:
         """Forget the brokers and begin with the bootstrap addresses again (KIP-899, KIP-1102)."""

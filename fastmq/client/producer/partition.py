@@ -2,7 +2,9 @@
 
 `sent` holds the batches that were sent and whose fate is open, in their order. Those of them that
 are in `flying` wait for an answer; the others are to be sent again. While there are any of these,
-one batch is in flight at a time, the first of them, so that order is kept whatever fails.
+one batch is in flight at a time, the first of them, so that order is kept whatever fails. The same
+holds until the first batch of a producer id and epoch is acknowledged: a broker that has seen
+nothing of a producer takes any sequence, so also a second batch whose predecessor it has refused.
 
 **Sequence numbers** (KIP-98, KIP-360). A batch keeps epoch and sequence for all its attempts, so
 that the broker recognizes it. When the broker refuses a sequence (or does not know the producer any
@@ -34,6 +36,7 @@ class Partition:
         "flying",
         "head",
         "index",
+        "is_confirmed",
         "needs_epoch",
         "next_sequence",
         "producer_id",
@@ -55,6 +58,7 @@ class Partition:
         self.epoch = -1
         self.next_sequence = 0
         self.needs_epoch = False
+        self.is_confirmed = False
         self.retry_at_ms = 0
         self.timer: Timer | None = None
 
@@ -69,6 +73,7 @@ class Partition:
         self.producer_id, self.epoch = producer_id, epoch
         self.next_sequence = 0
         self.needs_epoch = False
+        self.is_confirmed = False
         for batch in self.sent:
             self.number(batch)
 
@@ -101,6 +106,11 @@ class Partition:
         """Forget a batch whose fate is known."""
         if batch in self.sent:
             self.sent.remove(batch)
+
+    def confirm(self, batch: Batch) -> None:
+        """Take note that the broker has a batch, so that it knows what comes next."""
+        if (batch.producer_id, batch.epoch) == (self.producer_id, self.epoch):
+            self.is_confirmed = True
 
     def take_back(self, batch: Batch) -> None:
         """Use the sequence of a batch that the broker refused again, if it was the last one."""

@@ -161,7 +161,7 @@ class Sender:
                 return
             if self._wait_until(partition, partition.retry_at_ms):
                 return
-        elif len(partition.flying) >= self._partition_in_flight_max or self._lingers(partition):
+        elif self._is_busy(partition) or self._lingers(partition):
             return
         node_id = core.metadata.leader(partition.topic, partition.index)
         if node_id is None:
@@ -180,6 +180,13 @@ class Sender:
             self._blocked[partition] = None
             return
         self._check[partition] = None  # there may be more
+
+    def _is_busy(self, partition: Partition) -> bool:
+        """Whether the partition has to wait for answers before it may send more."""
+        in_flight = len(partition.flying)
+        if self._identity is not None and not partition.is_confirmed:
+            return in_flight > 0
+        return in_flight >= self._partition_in_flight_max
 
     def _lingers(self, partition: Partition) -> bool:
         """Whether the partition's next batch should wait for more records."""
@@ -347,6 +354,7 @@ class Sender:
     ) -> None:
         partition.land(batch)
         partition.settle(batch)
+        partition.confirm(batch)
         base_offset = -1 if row is None else row.base_offset
         append_time_ms = -1 if row is None else row.log_append_time_ms
         self._settled(batch, batch.complete(None, base_offset, append_time_ms))
