@@ -11,6 +11,7 @@ SCRIPTS = (
     "small_requests.py",
     "durable.py",
     "librdkafka.py",
+    "client_producer.py",
     "latency.py",
     "group_start.py",
 )
