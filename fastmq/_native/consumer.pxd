@@ -41,6 +41,10 @@ cdef class Chunk:
     cdef int deserialize(self, list records) except -1
 
 
+cdef class Ready:
+    cdef object value
+
+
 cdef class RecordStream:
     cdef object refill
     cdef readonly list records

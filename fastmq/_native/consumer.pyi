@@ -1,6 +1,6 @@
 """What consumers get: records of fetched batches."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Never, final
 
 from typing_extensions import Buffer
@@ -108,6 +108,8 @@ class RecordStream(Iterator[ConsumerRecord]):
     @property
     def records(self) -> list[ConsumerRecord]:
         """The current list."""
+    def ready(self) -> Awaitable[ConsumerRecord] | None:
+        """The next record as an awaitable that does not wait; None at the list's end."""
     def feed(self, records: list[ConsumerRecord]) -> None:
         """Go on with another list."""
     def __iter__(self) -> RecordStream: ...

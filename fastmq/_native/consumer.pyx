@@ -41,7 +41,10 @@ cdef inline int64_t add_wrapping(int64_t a, int64_t b) noexcept:
     return <int64_t>(<uint64_t>a + <uint64_t>b)
 
 
+# Not looked at by the garbage collector, which would go through all of them again and again: they
+# are in no cycles.
 @cython.final
+@cython.no_gc
 @cython.freelist(512)
 cdef class ConsumerRecord:
     """A record and where it was."""
@@ -275,6 +278,22 @@ cdef class Chunk:
 
 
 @cython.final
+@cython.no_gc
+@cython.freelist(8)
+cdef class Ready:
+    """An awaitable whose result is there: a coroutine for each record would cost more."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration(self.value)
+
+
+@cython.final
 cdef class RecordStream:
     """An iterator over records that come in lists."""
 
@@ -291,6 +310,16 @@ cdef class RecordStream:
     @property
     def left(self):
         return self.count - self.at
+
+    def ready(self):
+        """The next record as an awaitable that does not wait; None at the list's end."""
+        cdef Ready made
+        if self.at >= self.count:
+            return None
+        made = Ready.__new__(Ready)
+        made.value = self.records[self.at]
+        self.at += 1
+        return made
 
     def __iter__(self):
         return self

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from typing_extensions import Buffer
 
+def new_buffer(size: int) -> bytearray:
+    """A bytearray to be received into; its bytes are not set, so that unused ones cost nothing."""
+
 def send_parts(fd: int, parts: Iterable[Buffer]) -> int:
     """Send the first buffers, 64 at most, in one call.
 

@@ -4,6 +4,7 @@
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 )
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
@@ -27,6 +28,11 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     PARTS_MAX = 64
+
+
+def new_buffer(Py_ssize_t size):
+    """A bytearray whose bytes are whatever the memory held."""
+    return PyByteArray_FromStringAndSize(NULL, size)
 
 
 def send_parts(int fd, parts):

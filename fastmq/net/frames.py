@@ -8,6 +8,7 @@ as they are needed. Nothing is allocated on the strength of an announced length 
 
 from typing import Final
 
+from fastmq._native.sockets import new_buffer
 from fastmq.errors import ProtocolError
 
 __all__ = ["FrameReader"]
@@ -15,8 +16,9 @@ __all__ = ["FrameReader"]
 _LENGTH_SIZE: Final = 4
 # A wake-up of a busy connection brings about this much.
 _SHARED_SIZE: Final = 64 * 1024
-# A large frame's buffer grows by this at first, then doubles.
-_STEP_SIZE: Final = 1 << 20
+# A large frame's buffer grows by this at first, then doubles. What is not used of it is address
+# space only.
+_STEP_SIZE: Final = 8 << 20
 
 
 class FrameReader:
@@ -41,7 +43,7 @@ class FrameReader:
             return self._shared[self._end :]
         if self._large_used == len(self._large):
             # A new one, because somebody may still hold a view of the old one.
-            larger = bytearray(min(max(_STEP_SIZE, 2 * self._large_used), self._large_size))
+            larger = new_buffer(min(max(_STEP_SIZE, 2 * self._large_used), self._large_size))
             larger[: self._large_used] = self._large
             self._large = larger
         return memoryview(self._large)[self._large_used :]
@@ -83,7 +85,7 @@ class FrameReader:
         if size + _LENGTH_SIZE > _SHARED_SIZE:
             head = self._shared[start : self._end]
             self._large_size, self._large_used = size, len(head)
-            self._large = bytearray(min(size, max(_STEP_SIZE, len(head))))
+            self._large = new_buffer(min(size, max(_STEP_SIZE, len(head))))
             self._large[: len(head)] = head
             self._begin = self._end
         return False

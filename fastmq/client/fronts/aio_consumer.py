@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from fastmq._native.consumer import ConsumerRecord
+from fastmq._native.consumer import ConsumerRecord, RecordStream
 from fastmq.client.admin.results import EARLIEST, LATEST, CommittedOffset, FoundOffset
 from fastmq.client.consumer import ConsumerMachine, ConsumerOptions, check_consumer_options
 from fastmq.client.consumer.membership import Step, StepKind
@@ -72,6 +72,7 @@ class Consumer:
         }
         self._pump: AnyioPump | None = None
         self._opened: tuple[ConsumerMachine, Reading] | None = None
+        self._stream = RecordStream()  # an empty one until the consumer is open
         self._tasks: TaskGroup | None = None
         self._ended: anyio.Event | None = None
         self._ready: anyio.Event | None = None
@@ -82,7 +83,9 @@ class Consumer:
         core = ClientCore(self._options, now_ms=monotonic_ms(), choose=random.randrange)
         machine = ConsumerMachine(core, self._options, notify=self._notify)
         self._pump = AnyioPump(core)
-        self._opened = machine, Reading(machine, self._post)
+        reading = Reading(machine, self._post)
+        self._opened = machine, reading
+        self._stream = reading.stream
         self._ended = anyio.Event()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -163,23 +166,22 @@ class Consumer:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ConsumerRecord:
-        _, reading = self._machine_and_reading()
-        stream = reading.stream
-        if not stream.left:
-            stream.feed(await self._next_list(None) or [])
-        return next(stream)
+    def __anext__(self) -> Awaitable[ConsumerRecord]:
+        return self._stream.ready() or self._next_record()
+
+    async def _next_record(self) -> ConsumerRecord:
+        """The first record of the next list."""
+        self._stream.feed(await self._next_list(None) or [])
+        return next(self._stream)
 
     async def poll(self, timeout: float | None = None) -> ConsumerRecord | None:  # noqa: ASYNC109
         """Return the next record, or None when there is none within `timeout` seconds."""
-        _, reading = self._machine_and_reading()
-        stream = reading.stream
-        if not stream.left:
+        if not self._stream.left:
             records = await self._next_list(timeout)
             if records is None:
                 return None
-            stream.feed(records)
-        return next(stream)
+            self._stream.feed(records)
+        return next(self._stream)
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Iterate over lists of records, each of one partition; `commit(batch)` commits one."""
