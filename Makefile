@@ -13,7 +13,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 	fastmq._native.syscalls
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug lint format type stubs test test-c test-native fuzz rel-fuzz interop reliability \
+.PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability \
 	rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
@@ -51,6 +51,9 @@ test: build ## the quick suite (minutes)
 
 test-c: ## unit tests of csrc under sanitizers
 	$(MAKE) -C csrc test
+
+cross-macos: ## compile all of csrc for macOS with zig's headers (extra `cross`); nothing runs
+	$(MAKE) -C csrc cross-macos ZIG="$(PYTHON) -m ziglang"
 
 test-native: build ## property tests of the native modules
 	$(PYTHON) -m pytest tests/native

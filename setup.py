@@ -2,6 +2,7 @@
 
 `FASTMQ_DEBUG=1` builds with assertions that only make sense while developing, AddressSanitizer
 and UndefinedBehaviorSanitizer (run Python with libasan preloaded, `make debug` shows how).
+`FASTMQ_POLLER=poll` builds the engine on poll(2) instead of what the system does better.
 """
 
 import os
@@ -15,8 +16,12 @@ from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 DEBUG = os.environ.get("FASTMQ_DEBUG") == "1"
+POLLER = os.environ.get("FASTMQ_POLLER", "")
 
 CFLAGS = ["-std=gnu11", "-g", "-fno-strict-aliasing", "-fvisibility=hidden"]
+if POLLER not in ("", "poll"):
+    sys.exit(f"FASTMQ_POLLER is {POLLER!r}: only poll may be asked for, or nothing at all")
+CFLAGS += ["-DFMQ_USE_POLL"] if POLLER else []
 CFLAGS += ["-O1", "-fsanitize=address,undefined", "-DFMQ_DEBUG"] if DEBUG else ["-O2"]
 # Generated C is not ours to keep free of warnings; `make lint` compiles csrc with -Werror.
 CFLAGS += ["-Wno-unused-function"]
@@ -76,7 +81,7 @@ def native(name: str, *, csrc: bool) -> Extension:
 def main() -> None:
     if sys.platform == "win32":
         sys.exit(
-            "fastmq does not run on Windows (it needs epoll or kqueue, and sendfile). Use WSL."
+            "fastmq does not run on Windows (it needs POSIX sockets and files). Use WSL."
         )
     names = sorted(p.stem for p in (ROOT / "fastmq" / "_native").glob("*.pyx"))
     setup(

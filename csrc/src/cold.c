@@ -123,9 +123,7 @@ static void *cold_thread(void *arg) {
     fmq_engine *engine = arg;
     uint8_t *buf = fmq_alloc(engine->env, COLD_BUFFER_BYTES);
     for (;;) {
-        while (sem_wait(&engine->cold_work) != 0) {
-            /* EINTR */
-        }
+        fmq_sem_wait(&engine->cold_work);
         fmq_lock_take(&engine->lock);
         fmq_cold_job *job = engine->cold_queue_head;
         if (job != NULL) {
@@ -207,7 +205,7 @@ void fmq_cold_job_start(fmq_cold_job *job) {
         engine->cold_queue_tail->next = job;
     }
     engine->cold_queue_tail = job;
-    (void)sem_post(&engine->cold_work);
+    fmq_sem_post(&engine->cold_work);
 }
 
 /* Remember the damage; without memory for it, the next cold read finds it again. */
@@ -270,7 +268,7 @@ void fmq_cold_collect(fmq_engine *engine) {
 void fmq_cold_stop(fmq_engine *engine) {
     atomic_store(&engine->stop, true);
     for (int32_t i = 0; i < engine->cold_thread_count; i++) {
-        (void)sem_post(&engine->cold_work);
+        fmq_sem_post(&engine->cold_work);
     }
     for (int32_t i = 0; i < engine->cold_thread_count; i++) {
         (void)pthread_join(engine->cold_threads[i], NULL);

@@ -2,13 +2,12 @@
  *
  * Output goes to the engine's scratch buffer while one connection is being served, so that all
  * answers of one read leave in one send; what the socket does not take moves to a chain of pieces
- * (bytes or file ranges) that EPOLLOUT continues.  Unfinished answers wait in slots.
+ * (bytes or file ranges) that goes on once it is writable.  Unfinished answers wait in slots.
  */
 #define _GNU_SOURCE
 #include "engine_internal.h"
 #include "fastmq/replication.h"
 
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -69,12 +68,12 @@ static int add_locked(fmq_engine *engine, fmq_conn *conn, int fd) {
         return rc;
     }
     conn->id = ((uint64_t)++engine->generations[index] << 32) | (index + 1);
-    struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-        .data.u64 = conn->id,
-    };
-    if (epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-        return -errno;
+    rc = fmq_poller_add(engine->poller, fd, conn->id);
+    if (rc != FMQ_OK) {
+        return rc;
+    }
+    if (FMQ_POLLER_NEEDS_WAKE) {
+        fmq_engine_wake(engine);
     }
     conn->fd = fd;
     conn->activity_ns = engine->env->mono_ns(engine->env->ctx);
@@ -163,6 +162,7 @@ void fmq_conn_close(fmq_conn *conn, const char *reason) {
     fmq_free(engine->env, conn->in);
     conn->in = NULL;
     conn->in_capacity = conn->in_start = conn->in_end = 0;
+    fmq_poller_remove(engine->poller, conn->fd);
     (void)close(conn->fd);
     engine->conns[(uint32_t)(conn->id & UINT32_MAX) - 1] = NULL;
     engine->conn_count--;
@@ -317,6 +317,7 @@ static bool sent_some(fmq_conn *conn, int64_t sent) {
     }
     if (sent == -EAGAIN || sent == 0) {
         conn->send_blocked = true;
+        fmq_conn_arm(conn, FMQ_READY_WRITE);
     } else {
         fmq_conn_close(conn, "the peer went away while an answer was sent");
     }
@@ -445,6 +446,13 @@ void fmq_conn_end(fmq_conn *conn, const char *reason) {
 void fmq_conn_make_runnable(fmq_conn *conn) {
     if (fmq_list_empty(&conn->run_link) && !conn->dead) {
         fmq_list_push(&conn->engine->runnable, &conn->run_link);
+    }
+}
+
+void fmq_conn_arm(fmq_conn *conn, uint32_t what) {
+    fmq_poller_arm(conn->engine->poller, conn->fd, what);
+    if (FMQ_POLLER_NEEDS_WAKE) {
+        fmq_engine_wake(conn->engine);
     }
 }
 

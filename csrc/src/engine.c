@@ -3,9 +3,6 @@
 #include "engine_internal.h"
 
 #include <sched.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "socket_transport.h"
 
@@ -41,17 +38,14 @@ void fmq_engine_options_default(fmq_engine_options *options) {
 }
 
 static int engine_open_descriptors(fmq_engine *engine) {
-    engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    engine->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (engine->epoll_fd < 0 || engine->wake_fd < 0 || engine->event_fd < 0) {
-        return -errno;
+    int rc = fmq_poller_create(engine->env, &engine->poller);
+    if (rc == FMQ_OK) {
+        rc = fmq_wakeup_open(&engine->wake);
     }
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0};
-    if (epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, engine->wake_fd, &event) < 0) {
-        return -errno;
+    if (rc == FMQ_OK) {
+        rc = fmq_wakeup_open(&engine->events);
     }
-    return FMQ_OK;
+    return rc == FMQ_OK ? fmq_poller_add(engine->poller, engine->wake.read_fd, 0) : rc;
 }
 
 static int engine_allocate(fmq_engine *engine) {
@@ -81,9 +75,9 @@ int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,
     engine->env = env;
     engine->transport = transport ? transport : fmq_socket_transport();
     engine->options = *options;
-    engine->epoll_fd = engine->wake_fd = engine->event_fd = -1;
+    engine->wake = engine->events = FMQ_WAKEUP_CLOSED;
     pthread_mutex_init(&engine->lock.mutex, NULL);
-    (void)sem_init(&engine->cold_work, 0, 0);
+    fmq_sem_init(&engine->cold_work);
     fmq_list_init(&engine->runnable);
     fmq_list_init(&engine->dirty);
     fmq_list_init(&engine->unsynced);
@@ -138,19 +132,16 @@ void fmq_engine_destroy(fmq_engine *engine) {
     while (engine->dirs != NULL) {
         fmq_dir *dir = engine->dirs;
         engine->dirs = dir->next;
-        (void)sem_destroy(&dir->work);
+        fmq_sem_destroy(&dir->work);
         fmq_free(env, dir->threads);
         fmq_free(env, dir);
     }
     if (engine->files != NULL) {
         fmq_files_destroy(engine->files);
     }
-    int fds[] = {engine->epoll_fd, engine->wake_fd, engine->event_fd};
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
-        if (fds[i] >= 0) {
-            (void)close(fds[i]);
-        }
-    }
+    fmq_poller_destroy(engine->poller);
+    fmq_wakeup_close(&engine->wake);
+    fmq_wakeup_close(&engine->events);
     fmq_writer_free(&engine->response);
     void *blocks[] = {engine->receive_buffer, engine->scratch,       engine->conns,
                       engine->generations,    engine->heap,          engine->topics_by_name,
@@ -158,21 +149,15 @@ void fmq_engine_destroy(fmq_engine *engine) {
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         fmq_free(env, blocks[i]);
     }
-    (void)sem_destroy(&engine->cold_work);
+    fmq_sem_destroy(&engine->cold_work);
     pthread_mutex_destroy(&engine->lock.mutex);
     fmq_free(env, engine);
-}
-
-static void poke(int fd) {
-    uint64_t one = 1;
-    ssize_t ignored = write(fd, &one, sizeof one); /* EAGAIN: it is readable already */
-    (void)ignored;
 }
 
 void fmq_engine_wake(fmq_engine *engine) {
     if (engine->asleep) {
         engine->asleep = false; /* one wake-up is enough */
-        poke(engine->wake_fd);
+        fmq_wakeup_poke(&engine->wake);
     }
 }
 
@@ -236,7 +221,7 @@ void fmq_engine_latencies(fmq_engine *engine, fmq_latency *produce, fmq_latency 
 /* ---- events ---------------------------------------------------------------------------------*/
 
 int fmq_engine_event_fd(const fmq_engine *engine) {
-    return engine->event_fd;
+    return engine->events.read_fd;
 }
 
 fmq_event *fmq_event_new(fmq_engine *engine, fmq_event_kind kind, size_t frame_size) {
@@ -252,7 +237,7 @@ fmq_event *fmq_event_new(fmq_engine *engine, fmq_event_kind kind, size_t frame_s
 void fmq_event_push(fmq_engine *engine, fmq_event *event) {
     if (engine->events_tail == NULL) {
         engine->events_head = event;
-        poke(engine->event_fd);
+        fmq_wakeup_poke(&engine->events);
     } else {
         engine->events_tail->next = event;
     }
@@ -272,9 +257,7 @@ fmq_event *fmq_engine_take(fmq_engine *engine, uint32_t max) {
     }
     if (engine->events_head == NULL) {
         engine->events_tail = NULL;
-        uint64_t ignored;
-        ssize_t got = read(engine->event_fd, &ignored, sizeof ignored);
-        (void)got;
+        fmq_wakeup_clear(&engine->events);
     }
     fmq_lock_give(&engine->lock);
     return first;

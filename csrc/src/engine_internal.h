@@ -8,7 +8,7 @@
  *   fetch.c      the Fetch request
  *   replicas.c   leading a partition that others follow   follower.c  following
  *   cold.c       reading what is not in the page cache
- *   reactor.c    epoll, receiving, cutting frames, deadlines
+ *   reactor.c    the loop: receiving, cutting frames, deadlines
  *
  * Everything here is guarded by `engine->lock`, unless it says otherwise.
  */
@@ -16,12 +16,14 @@
 #define FMQ_ENGINE_INTERNAL_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
+#include "counter_sem.h"
 #include "fastmq/engine.h"
 #include "fastmq/wire.h"
 #include "list.h"
+#include "poller.h"
+#include "wakeup.h"
 
 #define FMQ_RECEIVE_BUFFER_BYTES (256u << 10) /* shared by the loop */
 #define FMQ_SCRATCH_BYTES (64u << 10)         /* answers of one read leave in one send */
@@ -140,13 +142,13 @@ struct fmq_conn {
     int fd;
     uint8_t blocked;   /* FMQ_BLOCKED_* */
     bool readable;     /* an edge was seen and not used up */
-    bool hung_up;      /* epoll saw the end of the stream; recv has not yet */
+    bool hung_up;      /* the poller saw the end of the stream; recv has not yet */
     bool peer_closed;  /* recv returned 0: answer what is outstanding, then close */
     bool closing;      /* execute nothing more; close once all output is sent */
     bool dead;         /* closed; freed at the end of the turn */
     bool fetch_warm;   /* the bytes of the Fetch were read a moment ago: do not ask again */
     bool fetch_due;    /* the waiting Fetch is answered with what there is */
-    bool send_blocked; /* the socket takes nothing until EPOLLOUT */
+    bool send_blocked; /* the socket takes nothing until it is reported writable */
     bool is_peer;      /* another broker: may fetch as a replica */
 
     const char *end_reason; /* why it is closing */
@@ -246,7 +248,7 @@ struct fmq_dir {
     fmq_list queue;    /* partitions to sync */
     fmq_list running;  /* partitions that are being synced, the oldest first */
     int64_t unwritten; /* of all its partitions */
-    sem_t work;        /* one post for each that was queued */
+    fmq_sem work;      /* one post for each that was queued */
     pthread_t *threads;
     int32_t thread_count;
 };
@@ -262,12 +264,12 @@ struct fmq_engine {
     fmq_counters counters;
     fmq_latency produce_latency;
     fmq_latency fetch_latency;
-    int epoll_fd;
-    int wake_fd;  /* others wake the reactor */
-    int event_fd; /* readable while events wait */
+    fmq_poller *poller;
+    fmq_wakeup wake;   /* others wake the reactor */
+    fmq_wakeup events; /* readable while events wait */
     _Atomic bool stop;
     bool draining;
-    bool asleep;    /* the reactor waits in epoll, or is about to */
+    bool asleep;    /* the reactor waits in the poller, or is about to */
     int64_t now_ns; /* of this turn */
     int64_t next_sweep_ns;
 
@@ -305,7 +307,7 @@ struct fmq_engine {
     struct fmq_cold_job *cold_queue_head;
     struct fmq_cold_job *cold_queue_tail;
     struct fmq_cold_job *cold_done;
-    sem_t cold_work;
+    fmq_sem cold_work;
     pthread_t cold_threads[FMQ_COLD_THREADS];
     int32_t cold_thread_count;
 
@@ -406,6 +408,7 @@ void fmq_conn_write_file(fmq_conn *conn, fmq_slice *slice); /* takes the slice's
 void fmq_conn_flush(fmq_conn *conn);
 void fmq_conn_flush_dirty(fmq_engine *engine);
 void fmq_conn_make_runnable(fmq_conn *conn);
+void fmq_conn_arm(fmq_conn *conn, uint32_t what); /* FMQ_READY_*: wait for it again */
 void fmq_conn_unblock(fmq_conn *conn, uint8_t bits);
 void fmq_conn_expire_slots(fmq_conn *conn, int64_t now_ns);
 void fmq_conn_release_slots(fmq_conn *conn); /* send what is ready, in order */

@@ -1,8 +1,8 @@
-/* reactor.c - the loop: epoll, receiving, cutting frames, deadlines.
+/* reactor.c - the loop: receiving, cutting frames, deadlines.
  *
  * All sockets are registered once, edge-triggered for both directions, so that no connection ever
- * costs another epoll_ctl.  A turn waits, notes the edges, takes over finished syncs, fires fetches
- * whose time is up, serves every runnable connection once, and sends.
+ * costs another system call for it.  A turn waits, notes the edges, takes over finished syncs,
+ * fires fetches whose time is up, serves every runnable connection once, and sends.
  *
  * Frames are cut from one shared buffer.  What is left of an incomplete frame moves to a buffer of
  * the connection; once more than DIRECT_BYTES of a large frame have really arrived, the rest is
@@ -12,10 +12,6 @@
 #define _GNU_SOURCE
 #include "engine_internal.h"
 
-#include <sys/epoll.h>
-#include <unistd.h>
-
-#define EVENTS_MAX 256
 #define FRAME_MIN_BYTES 8 /* api key, version, correlation id */
 #define INPUT_MIN_BYTES 256u
 #define DIRECT_BYTES (64u << 10) /* of a frame are here: receive the rest in place */
@@ -236,8 +232,12 @@ static void note_received(fmq_conn *conn, int64_t got, size_t asked) {
         conn->activity_ns = engine->now_ns;
         /* A short read has emptied the socket, unless the end of the stream is still to be read. */
         conn->readable = (size_t)got == asked || conn->hung_up;
+        if (!conn->readable) {
+            fmq_conn_arm(conn, FMQ_READY_READ);
+        }
     } else if (got == -EAGAIN) {
         conn->readable = false;
+        fmq_conn_arm(conn, FMQ_READY_READ);
     } else if (got == 0) {
         conn->readable = false;
         conn->peer_closed = true;
@@ -382,25 +382,24 @@ static int sleep_ms(const fmq_engine *engine, int timeout_ms) {
 
 /* ---- the turn -------------------------------------------------------------------------------*/
 
-static void on_event(fmq_engine *engine, const struct epoll_event *event) {
-    if (event->data.u64 == 0) {
-        uint64_t ignored;
-        ssize_t got = read(engine->wake_fd, &ignored, sizeof ignored);
-        (void)got;
+static void on_event(fmq_engine *engine, const fmq_ready *event) {
+    if (event->key == 0) {
+        fmq_wakeup_clear(&engine->wake);
+        fmq_poller_arm(engine->poller, engine->wake.read_fd, FMQ_READY_READ);
         return;
     }
-    fmq_conn *conn = fmq_conn_find(engine, event->data.u64);
+    fmq_conn *conn = fmq_conn_find(engine, event->key);
     if (conn == NULL) {
         return;
     }
-    if ((event->events & EPOLLOUT) != 0 && conn->send_blocked) {
+    if ((event->what & FMQ_READY_WRITE) != 0 && conn->send_blocked) {
         conn->send_blocked = false;
         fmq_conn_flush(conn);
     }
-    if (conn->dead || (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) {
+    if (conn->dead || (event->what & (FMQ_READY_READ | FMQ_READY_GONE)) == 0) {
         return;
     }
-    bool gone = (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    bool gone = (event->what & FMQ_READY_GONE) != 0;
     conn->hung_up = conn->hung_up || gone;
     if (gone && (conn->blocked & FMQ_BLOCKED_FETCH) != 0) {
         fmq_conn_close(conn, "closed by the client");
@@ -413,22 +412,24 @@ static void on_event(fmq_engine *engine, const struct epoll_event *event) {
 }
 
 int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
-    struct epoll_event events[EVENTS_MAX];
     fmq_lock_take(&engine->lock);
     engine->now_ns = engine->env->mono_ns(engine->env->ctx);
     int wait_ms = sleep_ms(engine, timeout_ms);
     engine->asleep = wait_ms != 0;
+    int failure = fmq_poller_prepare(engine->poller);
     fmq_lock_give(&engine->lock);
 
-    int count = epoll_wait(engine->epoll_fd, events, EVENTS_MAX, wait_ms);
-    int failure = count < 0 && errno != EINTR ? -errno : FMQ_OK;
+    if (failure == FMQ_OK) {
+        failure = fmq_poller_wait(engine->poller, wait_ms);
+    }
 
     fmq_lock_take(&engine->lock);
     engine->asleep = false;
     engine->counters.reactor_turns++;
     engine->now_ns = engine->env->mono_ns(engine->env->ctx);
-    for (int i = 0; i < count; i++) {
-        on_event(engine, &events[i]);
+    fmq_ready event;
+    while (fmq_poller_next(engine->poller, &event)) {
+        on_event(engine, &event);
     }
     fmq_sync_collect(engine);
     fmq_cold_collect(engine);
@@ -443,7 +444,11 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
 }
 
 int fmq_engine_poll_fd(const fmq_engine *engine) {
-    return engine->epoll_fd;
+    return fmq_poller_fd(engine->poller);
+}
+
+const char *fmq_engine_poller(void) {
+    return fmq_poller_name();
 }
 
 int fmq_engine_next_timeout_ms(fmq_engine *engine) {

@@ -32,7 +32,7 @@ fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id) {
     dir->id = id;
     fmq_list_init(&dir->queue);
     fmq_list_init(&dir->running);
-    (void)sem_init(&dir->work, 0, 0);
+    fmq_sem_init(&dir->work);
     dir->next = engine->dirs;
     engine->dirs = dir;
     return dir;
@@ -94,7 +94,7 @@ static fmq_sync_result *begin_next(fmq_dir *dir) {
     }
     fmq_sync_result *result = fmq_alloc(env, sizeof *result);
     if (result == NULL) {
-        (void)sem_post(&dir->work); /* later; somebody will free memory */
+        fmq_sem_post(&dir->work); /* later; somebody will free memory */
         return NULL;
     }
     fmq_partition *partition = FMQ_ENTRY(dir->queue.next, fmq_partition, sync_link);
@@ -134,9 +134,7 @@ static void *sync_thread(void *arg) {
     fmq_dir *dir = arg;
     fmq_engine *engine = dir->engine;
     for (;;) {
-        while (sem_wait(&dir->work) != 0) {
-            /* EINTR */
-        }
+        fmq_sem_wait(&dir->work);
         fmq_lock_take(&engine->lock);
         bool stop = atomic_load(&engine->stop);
         fmq_sync_result *result = stop ? NULL : begin_next(dir);
@@ -191,7 +189,7 @@ void fmq_sync_request(fmq_partition *partition) {
         if (dir->thread_count == 0) {
             start_threads(dir);
         }
-        (void)sem_post(&dir->work);
+        fmq_sem_post(&dir->work);
     }
 }
 
@@ -290,7 +288,7 @@ void fmq_sync_stop(fmq_engine *engine) {
     atomic_store(&engine->stop, true);
     for (fmq_dir *dir = engine->dirs; dir != NULL; dir = dir->next) {
         for (int32_t i = 0; i < dir->thread_count; i++) {
-            (void)sem_post(&dir->work);
+            fmq_sem_post(&dir->work);
         }
         for (int32_t i = 0; i < dir->thread_count; i++) {
             (void)pthread_join(dir->threads[i], NULL);

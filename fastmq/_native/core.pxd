@@ -109,6 +109,7 @@ cdef extern from "fastmq/engine.h" nogil:
                           const fmq_engine_options *options, fmq_engine **out)
     void fmq_engine_destroy(fmq_engine *engine)
     int fmq_engine_run_once(fmq_engine *engine, int timeout_ms)
+    const char *fmq_engine_poller()
     int fmq_engine_poll_fd(const fmq_engine *engine)
     int fmq_engine_next_timeout_ms(fmq_engine *engine)
     int fmq_engine_run(fmq_engine *engine)

@@ -35,6 +35,8 @@ SLOW_PRODUCE: Final[int]  # Produce frames that touch the partition go to Python
 SLOW_FETCH: Final[int]  # Fetch frames that touch the partition go to Python
 COMPACTED: Final[int]  # cleanup.policy has compact: records need keys
 
+POLLER: Final[str]  # what this build waits with: epoll, kqueue, poll
+
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int: ...
 
 @final
@@ -223,7 +225,9 @@ class Engine:
     def run_once(self, timeout_ms: int = 0) -> None:
         """One turn of the reactor (thread=False): wait up to so long, serve what is ready."""
     def poll_fileno(self) -> int:
-        """For thread=False: readable when a turn has something to do."""
+        """For thread=False: readable when a turn has something to do. OSError (ENOTSUP) where
+        POLLER is "poll".
+        """
     def next_timeout_ms(self) -> int:
         """For thread=False: how long the loop may be left alone when it is not readable."""
     def metrics(self) -> dict[str, int]:

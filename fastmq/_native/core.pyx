@@ -5,6 +5,7 @@ Every call gives up the GIL before it asks for the engine's lock, because the re
 for the length of one frame.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -34,6 +35,8 @@ FLUSH_NEVER = FMQ_FLUSH_NEVER
 SLOW_PRODUCE = FMQ_SLOW_PRODUCE
 SLOW_FETCH = FMQ_SLOW_FETCH
 COMPACTED = FMQ_COMPACTED
+
+POLLER = fmq_engine_poller().decode()
 
 cdef int KAFKA_STORAGE_ERROR = 56
 
@@ -489,7 +492,14 @@ cdef class Engine:
             raise OSError(-rc, os.strerror(-rc))
 
     def poll_fileno(self):
-        return fmq_engine_poll_fd(self.handle)
+        cdef int fd = fmq_engine_poll_fd(self.handle)
+        if fd < 0:
+            raise OSError(
+                errno.ENOTSUP,
+                "this build waits with poll, which no other loop can wait on: "
+                "set fastmq.reactor=thread, or build without FASTMQ_POLLER",
+            )
+        return fd
 
     def next_timeout_ms(self):
         cdef int wait_ms

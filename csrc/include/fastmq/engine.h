@@ -1,9 +1,9 @@
 /* fastmq/engine.h - the broker's data plane: connections, partitions, Produce and Fetch.
  *
  * One engine per process.  A reactor (`fmq_engine_run_once`, called in a loop by one thread) owns
- * all sockets through one edge-triggered epoll set: it receives, cuts frames, serves Produce and
- * Fetch, and sends.  All other frames become events (`fmq_engine_take`) and are answered with
- * `fmq_engine_reply`.
+ * all sockets through one edge-triggered set (epoll, kqueue, poll): it receives, cuts frames,
+ * serves Produce and Fetch, and sends.  All other frames become events (`fmq_engine_take`) and are
+ * answered with `fmq_engine_reply`.
  *
  * Threads.  One lock guards everything.  The reactor gives it up while it waits and, when somebody
  * asks for it, between two frames; so a call from another thread runs between frames and never sees
@@ -61,14 +61,17 @@ void fmq_engine_destroy(fmq_engine *engine);
 /* ---- reactor --------------------------------------------------------------------------------*/
 
 /* One turn: wait up to `timeout_ms` (-1: until something happens) and serve what is ready.
- * Only one thread calls this.  FMQ_OK or -errno of epoll. */
+ * Only one thread calls this.  FMQ_OK or -errno of the wait. */
 int fmq_engine_run_once(fmq_engine *engine, int timeout_ms);
-/* For a caller that has a loop of its own: readable when a turn has something to do, */
+/* For a caller that has a loop of its own: readable when a turn has something to do (-1: this build
+ * uses poll, which has no such descriptor), */
 int fmq_engine_poll_fd(const fmq_engine *engine);
 /* and how long it may be left alone otherwise (ms). */
 int fmq_engine_next_timeout_ms(fmq_engine *engine);
 /* Turn until fmq_engine_stop. */
 int fmq_engine_run(fmq_engine *engine);
+/* What this build waits with: "epoll", "kqueue", "poll". */
+const char *fmq_engine_poller(void);
 /* Make run return and end the sync threads after their current job (waits for them). */
 void fmq_engine_stop(fmq_engine *engine);
 /* Graceful end: waiting fetches are answered now, frames not yet begun are not executed. */
