@@ -80,9 +80,7 @@ def native(name: str, *, csrc: bool) -> Extension:
 
 def main() -> None:
     if sys.platform == "win32":
-        sys.exit(
-            "fastmq does not run on Windows (it needs POSIX sockets and files). Use WSL."
-        )
+        sys.exit("fastmq does not run on Windows (it needs POSIX sockets and files). Use WSL.")
     names = sorted(p.stem for p in (ROOT / "fastmq" / "_native").glob("*.pyx"))
     setup(
         cmdclass={"build_ext": BuildExt},
