@@ -36,8 +36,9 @@ METASTORE_HISTORY_EVENTS_MAX: Final = 10_000
 # etcd's limits are 128 operations and 1.5 MB per transaction; one key's value stays far below.
 METASTORE_VALUE_BYTES_MAX: Final = 512 * 1024
 METASTORE_LEASES_MAX: Final = 4_096
-# Changes that the controller commits at once: each transaction stays far below etcd's limits.
-CONTROLLER_CHANGES_MAX: Final = 60
+# Changes that the controller commits at once, where the store takes as many: enough that thousands
+# of partitions are led again within a second, few enough that others get their turn.
+CONTROLLER_CHANGES_MAX: Final = 500
 # One message on the store's socket: a transaction or a page of rows of a cluster with hundreds of
 # thousands of partitions.
 STORE_MESSAGE_BYTES_MAX: Final = 256 << 20

@@ -36,8 +36,8 @@ def live_brokers(image: ClusterImage) -> set[int]:
 def plan_cluster(image: ClusterImage) -> list[Change]:
     """Return what is to be changed now; empty when all is as it should be.
 
-    Fences brokers whose session has ended, and elects leaders of what they led and of what has
-    none.
+    Fences brokers whose session has ended, elects leaders of what they led and of what has none,
+    and takes them out of in-sync sets; in this order, because clients wait for leaders.
     """
     live = live_brokers(image)
     changes: list[Change] = [
@@ -45,12 +45,13 @@ def plan_cluster(image: ClusterImage) -> list[Change]:
         for broker in image.brokers.values()
         if not broker.fenced and broker.id not in live
     ]
-    changes += (
-        PutPartition(topic_id, index, after, before.revision)
-        for topic_id, index, before in _partitions(image)
-        if (after := elect(before, live)) is not before
-    )
-    return changes
+    shrunk: list[Change] = []
+    for topic_id, index, before in _partitions(image):
+        after = elect(before, live)
+        if after is not before:
+            change = PutPartition(topic_id, index, after, before.revision)
+            (changes if after.leader != before.leader else shrunk).append(change)
+    return changes + shrunk
 
 
 def elect(state: PartitionState, live: Collection[int]) -> PartitionState:

@@ -168,7 +168,7 @@ class Membership:
     async def _enter(self) -> None:
         while True:
             try:
-                lease = await self._keeper.acquire()
+                lease = self._keeper.id or await self._keeper.acquire()
                 async with self._cluster.lock:
                     image = self._cluster.image
                     row = self._own_row(image)
@@ -181,7 +181,10 @@ class Membership:
                             PutSession(self._node_id, self._epoch, lease, expected),
                         ]
                     )
+            except ChangedMeanwhileError:
+                continue
             except (KafkaError, MetastoreError) as exc:
+                self._keeper.id = 0
                 logger.warning("cannot enter the cluster yet: %s", exc)
                 await trio.sleep(_RETRY_S)
                 continue
