@@ -174,6 +174,13 @@ def test_following_and_ctrl_c(served, topic, fastmq):
         for text in ("one", "two"):
             fastmq("produce", topic, "-p", 1, stdin=text + "\n")
             assert process.stdout.readline() == text.encode() + b"\n"
+        # It commits now and then, of what it has printed.
+        deadline = time.monotonic() + 30
+        while fastmq("group", "describe", group, "--json").json[0]["lag"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        fastmq("produce", topic, "-p", 1, stdin="three\n")
+        assert process.stdout.readline() == b"three\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     finally:
@@ -181,9 +188,10 @@ def test_following_and_ctrl_c(served, topic, fastmq):
         process.kill()
         process.wait()
     assert process.returncode == 130, err
-    assert b"2 records" in err
+    # Ctrl-C may come between printing the last one and noting that.
+    assert b"3 records" in err or b"2 records" in err
     (shown,) = fastmq("group", "describe", group, "--json").json
-    assert shown["lag"] == 0
+    assert shown["lag"] <= 1
 
 
 def test_input_that_trickles_is_sent_as_it_comes(served, topic, fastmq):

@@ -213,7 +213,6 @@ class Reading:
                 if self.display is not None:
                     note = f"{count_text(self.count)} records"
                     self.display.update(task, advance=len(batch.records), note=note)
-            self.output.flush()
             if is_committing and now_s - self._committed_s >= _COMMIT_EVERY_S:
                 self._committed_s = now_s
                 if self._written:
@@ -238,18 +237,19 @@ class Reading:
     def _write(self, name: TopicPartition, records: "Sequence[Any]") -> bool:
         """Write records of one partition; False when that was the last one wanted."""
         limit = None if self.plan.ends is None else self.plan.ends.get(name)
-        show, output = self.show, self.output
-        for record in records:
-            if limit is not None and record.offset >= limit:
-                return True
-            output.write(show(record))
-            if self.limits.is_prompt:
-                output.flush()
-            self.count += 1
-            self._written[name] = record.offset + 1
-            if self.count == self.limits.count:
-                return False
-        return True
+        wanted = list(records)
+        if limit is not None and wanted[-1].offset >= limit:
+            wanted = [record for record in wanted if record.offset < limit]
+        if self.limits.count is not None:
+            wanted = wanted[: self.limits.count - self.count]
+        step = 1 if self.limits.is_prompt else max(1, len(wanted))
+        for start in range(0, len(wanted), step):
+            some = wanted[start : start + step]
+            self.output.write(b"".join(map(self.show, some)))
+            self.output.flush()
+            self.count += len(some)
+            self._written[name] = some[-1].offset + 1
+        return self.count != self.limits.count
 
     def _give_up(self, consumer: "Consumer", names: list[TopicPartition]) -> None:
         """Partitions go to somebody else, who is to go on behind what was written."""
