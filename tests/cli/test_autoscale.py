@@ -36,12 +36,14 @@ class LagPage:
 
     def __init__(self):
         self.status = 200
+        self.looks = 0
         self.page = lag_page(0, 0, 0)
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.path = self.path
+                outer.looks += 1
                 body = json.dumps(outer.page).encode()
                 self.send_response(outer.status)
                 self.end_headers()
@@ -173,7 +175,9 @@ def test_a_broker_that_does_not_answer_changes_nothing(page, make_scaler):
     scaler.wait_for(lambda: any(e["event"] == "lag unknown" for e in scaler.events()))
     page.page = {"odd": 1}
     page.status = 200
-    time.sleep(0.5)  # longer than --down-after: nothing must happen
+    # At 20 looks a second longer than --down-after: nothing must happen.
+    enough = page.looks + 10
+    scaler.wait_for(lambda: page.looks >= enough)
     assert len(scaler.running()) == 2
     page.page = lag_page(1000, 2, 2)
     scaler.wait_for(lambda: any(e["event"] == "lag known" for e in scaler.events()))
