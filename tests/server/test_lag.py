@@ -5,11 +5,13 @@ import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+import fastmq
 from fastmq.testing import Broker
 
 
@@ -142,6 +144,34 @@ def test_prometheus_finds_its_gauges(broker, group):
     assert {"fastmq_group_consume_rate", "fastmq_group_produce_rate"} <= found.keys()
     # Without an end in sight there is no number.
     assert "fastmq_group_eta_seconds" not in found
+
+
+def test_what_the_guide_names_is_there(broker):
+    """Paths and series of docs/LAG.md, with a group and a topic as it names them."""
+    guide = (Path(fastmq.__file__).parent.parent / "docs" / "LAG.md").read_text()
+    topic = broker.create_topic("mails")
+    topic.produce_many([(None, b"x")] * 3)
+    commit(broker, "mailer", topic, {0: 1})
+    seen = wait_for(broker, "/groups/mailer/lag", lambda seen: seen["lag"] == 2)
+    paths = re.findall(r"valueLocation: ([a-z_]+)", guide) + re.findall(
+        r"`(topics\.#[^`]+)`", guide
+    )
+    assert paths == ["wanted_consumers", "lag", 'topics.#(topic=="mails").lag']
+    assert [gjson(seen, path) for path in paths] == [1, 2, 2]
+    (example,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    assert shape(json.loads(example)) == shape(seen)
+    # One that is caught up has all the series.
+    commit(broker, "mailer", topic, {0: 3})
+    wait_for(broker, "/groups/mailer/lag", lambda seen: seen["lag"] == 0)
+    series = set(re.findall(r"^(\w+)\{group=\"mailer\"\}", get(broker, "/metrics"), re.MULTILINE))
+    assert series == set(re.findall(r"fastmq_group_[a-z_]+", guide))
+
+
+def shape(value):
+    """The names in a document."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    return [shape(inner) for inner in value[:1]] if isinstance(value, list) else None
 
 
 @pytest.mark.parametrize("path", ["/groups/unknown/lag", "/groups/", "/groupsx", "/groups/a/b"])
