@@ -28,7 +28,7 @@ pytestmark = pytest.mark.reliability
 
 HONEST = "honest"
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-COUNT = int(os.environ.get("FUZZ_COUNT", "30000"))
+COUNT = int(os.environ.get("FUZZ_COUNT", "12000"))
 WORKERS = 2
 MIB = 1 << 20
 # State that the inputs make on purpose (groups, topics up to the limit), and buffers.

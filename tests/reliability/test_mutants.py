@@ -65,9 +65,9 @@ def produce_and_restart(seen: Observed) -> None:
     ("mutation", "anomalies"),
     [
         ("ack before append", {"lost-write", "unseen", "inconsistent-offsets", "duplicate"}),
-        ("forget producers at restart", {"duplicate"}),
-        ("sequences not checked", {"duplicate"}),
-        ("high watermark off by one", {"unseen"}),
+        pytest.param("forget producers at restart", {"duplicate"}, marks=pytest.mark.slow),
+        pytest.param("sequences not checked", {"duplicate"}, marks=pytest.mark.slow),
+        pytest.param("high watermark off by one", {"unseen"}, marks=pytest.mark.slow),
         ("none", set()),
     ],
 )
