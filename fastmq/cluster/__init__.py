@@ -31,7 +31,12 @@ from fastmq.cluster.changes import (
     PutSession,
     PutTopic,
 )
-from fastmq.cluster.controller import plan_cluster, plan_preferred_leaders
+from fastmq.cluster.controller import (
+    Election,
+    plan_cluster,
+    plan_elections,
+    plan_preferred_leaders,
+)
 from fastmq.cluster.image import (
     BrokerState,
     ClusterImage,
@@ -69,6 +74,7 @@ __all__ = [
     "DropPartition",
     "DropSession",
     "DropTopic",
+    "Election",
     "Endpoint",
     "IsrAnswer",
     "IsrProposal",
@@ -94,6 +100,7 @@ __all__ = [
     "plan_config",
     "plan_create_topics",
     "plan_delete_topics",
+    "plan_elections",
     "plan_new_epochs",
     "plan_preferred_leaders",
 ]

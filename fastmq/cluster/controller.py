@@ -11,13 +11,22 @@ and its in-sync set stays as it was, because only those have everything. Each ch
 is a new leader epoch. Who does not live leaves the in-sync set, unless it would be empty.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutBroker, PutPartition
 from fastmq.cluster.image import ClusterImage
 from fastmq.cluster.state import PartitionState
+from fastmq.errors import ErrorCode
 
-__all__ = ["live_brokers", "plan_cluster", "plan_preferred_leaders"]
+__all__ = [
+    "Election",
+    "elect",
+    "live_brokers",
+    "plan_cluster",
+    "plan_elections",
+    "plan_preferred_leaders",
+]
 
 NO_LEADER = -1
 
@@ -76,21 +85,82 @@ def plan_preferred_leaders(image: ClusterImage) -> list[Change]:
     """Return the changes that give each partition to its first replica, where that is in sync."""
     live = live_brokers(image)
     return [
-        PutPartition(
-            topic_id,
-            index,
-            state._replace(
-                leader=state.replicas[0],
-                leader_epoch=state.leader_epoch + 1,
-                partition_epoch=state.partition_epoch + 1,
-            ),
-            state.revision,
-        )
+        PutPartition(topic_id, index, _led_by(state, state.replicas[0]), state.revision)
         for topic_id, index, state in _partitions(image)
         if state.leader not in (state.replicas[0], NO_LEADER)
         and state.replicas[0] in live
         and state.replicas[0] in state.isr
     ]
+
+
+class Election(NamedTuple):
+    """What became of an election that was asked for; NONE = there is another leader."""
+
+    topic: str
+    partition: int
+    error: ErrorCode
+
+
+def plan_elections(
+    image: ClusterImage, wanted: Iterable[tuple[str, int]] | None, *, is_unclean: bool
+) -> tuple[list[Change], list[Election]]:
+    """Return the changes that elections need, and their results once these are committed.
+
+    Args:
+        image: the cluster.
+        wanted: (topic, partition); None = all.
+        is_unclean: where nobody in sync is left, let the first live replica lead. What it does not
+            have is lost. Otherwise: let the preferred replica lead.
+    """
+    if wanted is None:
+        topics = image.topics.items()
+        wanted = [(name, index) for name, topic in topics for index in range(len(topic.partitions))]
+    live = live_brokers(image)
+    choose = _choose_unclean if is_unclean else _choose_preferred
+    changes: list[Change] = []
+    elections = []
+    for name, index in dict.fromkeys(wanted):
+        state = image.partition(name, index)
+        if state is None:
+            elections.append(Election(name, index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+            continue
+        after = choose(state, live)
+        if isinstance(after, ErrorCode):
+            elections.append(Election(name, index, after))
+            continue
+        topic_id = image.topics[name].id
+        changes.append(PutPartition(topic_id, index, after, state.revision))
+        elections.append(Election(name, index, ErrorCode.NONE))
+    return changes, elections
+
+
+def _choose_preferred(state: PartitionState, live: Collection[int]) -> PartitionState | ErrorCode:
+    preferred = state.replicas[0]
+    if state.leader == preferred:
+        return ErrorCode.ELECTION_NOT_NEEDED
+    if preferred not in live or preferred not in state.isr:
+        return ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+    return _led_by(state, preferred)
+
+
+def _choose_unclean(state: PartitionState, live: Collection[int]) -> PartitionState | ErrorCode:
+    if state.leader in live:
+        return ErrorCode.ELECTION_NOT_NEEDED
+    clean = elect(state, live)
+    if clean.leader != NO_LEADER:
+        return clean
+    for replica in state.replicas:
+        if replica in live:
+            return _led_by(state, replica)._replace(isr=(replica,))
+    return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE
+
+
+def _led_by(state: PartitionState, leader: int) -> PartitionState:
+    return state._replace(
+        leader=leader,
+        leader_epoch=state.leader_epoch + 1,
+        partition_epoch=state.partition_epoch + 1,
+    )
 
 
 def _partitions(image: ClusterImage) -> Iterator[tuple[bytes, int, PartitionState]]:

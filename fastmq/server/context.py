@@ -115,6 +115,13 @@ class BrokerContext:
         """Return one live broker's address for clients of a listener."""
         return next((b for b in self.brokers(listener) if b.node_id == broker_id), None)
 
+    def fenced_brokers(self) -> frozenset[int]:
+        """Return the brokers that do not serve now."""
+        if self.membership is None:
+            return frozenset()
+        brokers = self.topics.image.brokers.values()
+        return frozenset(broker.id for broker in brokers if broker.fenced)
+
     @property
     def controller_id(self) -> int:
         """The controller, -1 while there is none."""

@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -24,6 +24,7 @@ from fastmq.cluster import (
     ClusterImage,
     DropController,
     DropSession,
+    Election,
     Endpoint,
     IsrAnswer,
     IsrProposal,
@@ -32,6 +33,7 @@ from fastmq.cluster import (
     PutSession,
     plan_alter_partition,
     plan_cluster,
+    plan_elections,
     plan_preferred_leaders,
 )
 from fastmq.cluster.controller import live_brokers
@@ -46,14 +48,16 @@ __all__ = ["Membership", "SupersededError"]
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 # Between two attempts while the store does not answer.
 _RETRY_S: Final = 0.5
 # A registration that is overtaken by others' changes is planned anew so often.
 _REGISTRATIONS_MAX: Final = 20
 # Between two looks whether others lead what this broker led.
 _RETIRE_LOOK_S: Final = 0.01
-# So often is a proposal judged anew when the store was changed meanwhile.
-_PROPOSALS_MAX: Final = 5
+# So often is a request planned anew when the store was changed meanwhile.
+_DECISIONS_MAX: Final = 5
 # A stop tells the store that it is one, but does not wait long for it.
 _LEAVE_TIMEOUT_S: Final = 2.0
 
@@ -334,13 +338,34 @@ class Membership:
         Raises:
             KafkaError: NOT_CONTROLLER, or the store does not answer.
         """
-        for _ in range(_PROPOSALS_MAX):
+
+        def plan(image: ClusterImage) -> tuple[list[Change], list[IsrAnswer]]:
+            live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
+            return plan_alter_partition(image, leader_id, proposals, live)
+
+        return await self._decide(plan)
+
+    async def elect(
+        self, wanted: Sequence[tuple[str, int]] | None, *, is_unclean: bool
+    ) -> list[Election]:
+        """Hold elections that were asked for; see `plan_elections`.
+
+        Raises:
+            KafkaError: NOT_CONTROLLER, or the store does not answer.
+        """
+        return await self._decide(
+            lambda image: plan_elections(image, wanted, is_unclean=is_unclean)
+        )
+
+    async def _decide(
+        self, plan: Callable[[ClusterImage], tuple[list[Change], list[_T]]]
+    ) -> list[_T]:
+        """Commit what a plan says, as the controller, and return its answers."""
+        for _ in range(_DECISIONS_MAX):
             async with self._cluster.lock:
                 if not self.is_controller:
                     raise KafkaError(ErrorCode.NOT_CONTROLLER)
-                image = self._cluster.image
-                live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
-                changes, answers = plan_alter_partition(image, leader_id, proposals, live)
+                changes, answers = plan(self._cluster.image)
                 try:
                     await self._commit_as_controller(changes)
                 except ChangedMeanwhileError:

@@ -14,9 +14,11 @@ from fastmq.cluster import (
     PutSession,
     PutTopic,
     plan_cluster,
+    plan_elections,
     plan_preferred_leaders,
 )
 from fastmq.cluster.controller import elect, live_brokers
+from fastmq.errors import ErrorCode
 
 TOPIC = b"t" * 16
 
@@ -87,6 +89,40 @@ def test_leadership_goes_back_to_the_preferred_replica():
     assert states(image) == [(1, 5, {1, 2}), (2, 0, {1, 2})]
     out_of_sync = cluster([1, 2], [partition((1, 2), isr=(2,), leader=2)])
     assert plan_preferred_leaders(out_of_sync) == []
+
+
+def test_elections_on_request():
+    image = cluster(
+        [2, 3],
+        [
+            partition((2, 3), leader=3, epoch=1),
+            partition((2, 3)),
+            partition((1, 2), isr=(1,), leader=-1, epoch=5),
+            partition((1,), leader=-1),
+        ],
+        dead=[1],
+    )
+    wanted = [("t", 0), ("t", 1), ("t", 2), ("t", 3), ("t", 4)]
+    changes, elections = plan_elections(image, wanted, is_unclean=False)
+    assert [e.error for e in elections] == [
+        ErrorCode.NONE,
+        ErrorCode.ELECTION_NOT_NEEDED,
+        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ]
+    assert [c.state.leader for c in changes] == [2]
+    changes, elections = plan_elections(image, None, is_unclean=True)
+    assert [e.error for e in elections] == [
+        ErrorCode.ELECTION_NOT_NEEDED,
+        ErrorCode.ELECTION_NOT_NEEDED,
+        ErrorCode.NONE,
+        ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
+    ]
+    (change,) = changes
+    assert (change.state.leader, change.state.leader_epoch, change.state.isr) == (2, 6, (2,))
+    # Who had everything comes back as a follower of the new epoch.
+    assert states(settle(image.apply(changes, 2)))[2] == (2, 6, {2})
 
 
 BROKERS = st.sets(st.integers(1, 5))

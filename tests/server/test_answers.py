@@ -25,6 +25,7 @@ from fastmq.protocol.messages import (
     describe_groups,
     describe_log_dirs,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     heartbeat,
@@ -336,6 +337,10 @@ BUILD: dict[int, Build] = {
         include_cluster_authorized_operations=True
     ),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: _topic_partitions,
+    ApiKey.ELECT_LEADERS: lambda v, _: elect_leaders.ElectLeadersRequest(
+        election_type=0,
+        topic_partitions=[elect_leaders.ElectLeadersTopic(topic=TOPIC, partitions=[0, 7])],
+    ),
 }
 
 

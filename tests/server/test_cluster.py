@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, ElectionType, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -231,6 +231,24 @@ def test_partitions_are_copied_and_outlive_their_leader(cluster):
     until(lambda: seen.extend(m.value() for m in consumer.consume(100, 0.2)) or len(seen) >= 600)
     consumer.close()
     assert sorted(seen, key=int) == [b"%d" % number for number in range(600)]
+
+
+def test_leadership_goes_back_on_request(cluster):
+    admin = create(cluster, "back", partitions=3, replicas=3)
+    before = leaders(cluster.all_addresses[0], "back")
+    victim = before[0]
+    cluster.process_of(victim).kill()
+    until(lambda: leaders(cluster.all_addresses[victim % 3], "back")[0] not in (victim, -1))
+
+    def in_sync():
+        topic = admin.list_topics("back", timeout=WAIT_S).topics["back"]
+        return all(sorted(p.isrs) == [1, 2, 3] for p in topic.partitions.values())
+
+    until(in_sync)
+    done = admin.elect_leaders(ElectionType.PREFERRED, None).result(WAIT_S)
+    assert TopicPartition("back", 0) in done
+    for address in cluster.all_addresses:
+        until(lambda address=address: leaders(address, "back") == before)
 
 
 def test_more_replicas_than_brokers_are_refused_in_words(cluster):

@@ -54,6 +54,7 @@ ROUTES: Final[dict[int, Route]] = {
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: _route(
         Kind.INLINE, "metadata", "handle_describe_topic_partitions"
     ),
+    ApiKey.ELECT_LEADERS: _route(Kind.SLOW, "elections", "handle_elect_leaders"),
     # Between brokers.
     ApiKey.ALTER_PARTITION: _route(
         Kind.SLOW, "alter_partition", "handle_alter_partition", advertised=False

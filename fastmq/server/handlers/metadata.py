@@ -76,7 +76,8 @@ def _all_topics(context: BrokerContext, request: Request, message: MetadataReque
     )
     body = context.metadata_cache.get(key, context.topics.generation)
     if body is None:
-        topics = [_describe(topic, message) for topic in context.topics]
+        fenced = context.fenced_brokers()
+        topics = [_describe(topic, message, fenced) for topic in context.topics]
         response = _respond(context, request, message, topics)
         body = encode_response(ApiKey.METADATA, request.version, 0, response)[_CORRELATION_SIZE:]
         context.metadata_cache.put(key, body)
@@ -124,7 +125,7 @@ def _answer(
                 code = errors.get(name) or context.topics.missing_code(name)
                 found.append(MetadataTopic(error_code=code, name=name))
                 continue
-        found.append(_describe(topic, message))
+        found.append(_describe(topic, message, context.fenced_brokers()))
     return _respond(context, request, message, found)
 
 
@@ -150,7 +151,7 @@ def _respond(
     )
 
 
-def _describe(topic: Topic, message: MetadataRequest) -> MetadataTopic:
+def _describe(topic: Topic, message: MetadataRequest, fenced: frozenset[int]) -> MetadataTopic:
     return MetadataTopic(
         error_code=ErrorCode.NONE,
         name=topic.name,
@@ -166,6 +167,7 @@ def _describe(topic: Topic, message: MetadataRequest) -> MetadataTopic:
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
+                offline_replicas=[one for one in state.replicas if one in fenced],
             )
             for index, state in enumerate(topic.states)
         ],
@@ -209,7 +211,7 @@ def handle_describe_topic_partitions(
                 )
             )
             continue
-        page = _page(topic, first_index, limit)
+        page = _page(topic, first_index, limit, context.fenced_brokers())
         response.topics.append(page)
         limit -= len(page.partitions)
         following = first_index + len(page.partitions)
@@ -222,7 +224,9 @@ def handle_describe_topic_partitions(
     return response
 
 
-def _page(topic: Topic, first_index: int, limit: int) -> DescribeTopicPartitionsTopic:
+def _page(
+    topic: Topic, first_index: int, limit: int, fenced: frozenset[int]
+) -> DescribeTopicPartitionsTopic:
     return DescribeTopicPartitionsTopic(
         error_code=ErrorCode.NONE,
         name=topic.name,
@@ -240,7 +244,7 @@ def _page(topic: Topic, first_index: int, limit: int) -> DescribeTopicPartitions
                 isr_nodes=list(state.isr),
                 eligible_leader_replicas=[],
                 last_known_elr=[],
-                offline_replicas=[],
+                offline_replicas=[one for one in state.replicas if one in fenced],
             )
             for index, state in list(enumerate(topic.states))[first_index : first_index + limit]
         ],
