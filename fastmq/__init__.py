@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from fastmq.client.fronts.admin import Admin as Admin
     from fastmq.client.fronts.consumer import Consumer as Consumer
     from fastmq.client.fronts.producer import Producer as Producer
+    from fastmq.client.fronts.table import read_topic as read_topic
     from fastmq.client.producer.machine import RecordMetadata as RecordMetadata
+    from fastmq.client.serializers import deserialize_json as deserialize_json
+    from fastmq.client.serializers import deserialize_msgpack as deserialize_msgpack
+    from fastmq.client.serializers import deserialize_msgspec as deserialize_msgspec
     from fastmq.client.serializers import serialize_json as serialize_json
     from fastmq.client.serializers import serialize_msgpack as serialize_msgpack
     from fastmq.client.serializers import serialize_msgspec as serialize_msgspec
@@ -27,6 +31,10 @@ __all__ = [
     "RecordMetadata",
     "TopicPartition",
     "__version__",
+    "deserialize_json",
+    "deserialize_msgpack",
+    "deserialize_msgspec",
+    "read_topic",
     "serialize_json",
     "serialize_msgpack",
     "serialize_msgspec",
@@ -38,6 +46,10 @@ _LATE = {
     "NewTopic": "fastmq.client.admin.results",
     "Producer": "fastmq.client.fronts.producer",
     "RecordMetadata": "fastmq.client.producer.machine",
+    "deserialize_json": "fastmq.client.serializers",
+    "deserialize_msgpack": "fastmq.client.serializers",
+    "deserialize_msgspec": "fastmq.client.serializers",
+    "read_topic": "fastmq.client.fronts.table",
     "serialize_json": "fastmq.client.serializers",
     "serialize_msgpack": "fastmq.client.serializers",
     "serialize_msgspec": "fastmq.client.serializers",

@@ -1,11 +1,18 @@
-"""Serializers for values and keys: plain callables, from an object to bytes."""
+"""Serializers and deserializers for values and keys: plain callables, to bytes and back."""
 
 import json
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["serialize_json", "serialize_msgpack", "serialize_msgspec"]
+__all__ = [
+    "deserialize_json",
+    "deserialize_msgpack",
+    "deserialize_msgspec",
+    "serialize_json",
+    "serialize_msgpack",
+    "serialize_msgspec",
+]
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _msgspec: dict[str, Callable[[Any], bytes]] = {}
@@ -40,3 +47,32 @@ def _msgspec_encoder(kind: str) -> Callable[[Any], bytes]:
     if found is None:
         found = _msgspec[kind] = import_module(f"msgspec.{kind}").Encoder().encode
     return found
+
+
+def deserialize_json(data: bytes) -> Any:
+    """Return what JSON in UTF-8 says, with the standard library."""
+    return json.loads(data)
+
+
+def deserialize_msgspec(type: Any = Any) -> Callable[[bytes], Any]:  # noqa: A002 - msgspec's name
+    """Return a deserializer of JSON by msgspec, which checks it against a type as it reads.
+
+    Example::
+
+        Consumer("localhost:9092", group_id="g", topics=["orders"],
+                 value_deserializer=deserialize_msgspec(Order))
+
+    Raises:
+        ModuleNotFoundError: `msgspec` is not installed.
+    """
+    return _msgspec_decoder("json", type)
+
+
+def deserialize_msgpack(type: Any = Any) -> Callable[[bytes], Any]:  # noqa: A002 - msgspec's name
+    """Return a deserializer of MessagePack by msgspec; as `deserialize_msgspec`."""
+    return _msgspec_decoder("msgpack", type)
+
+
+def _msgspec_decoder(kind: str, wanted: Any) -> Callable[[bytes], Any]:
+    decode: Callable[[bytes], Any] = import_module(f"msgspec.{kind}").Decoder(wanted).decode
+    return decode

@@ -136,6 +136,24 @@ def test_times_find_offsets(broker, front, t):
 
 
 @every_front
+def test_a_new_group_may_begin_so_long_ago(broker, front, t):
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    now_ms = time.time_ns() // 1_000_000
+    for n, hours in enumerate((3, 2, 1)):
+        producer.produce(t, b"%d" % n, timestamp=now_ms - hours * 3_600_000)
+    producer.flush()
+
+    async def main():
+        policy = "by_duration:PT2H30M"
+        async with new_consumer(
+            front, broker.bootstrap, t, group_id=t, auto_offset_reset=policy
+        ) as consumer:
+            assert values(await consumer.take(2)) == [1, 2]
+
+    run_on(front, main)
+
+
+@every_front
 def test_paused_partitions_bring_nothing_until_they_are_resumed(broker, front, t):
     create(broker, t, 2)
     fill(broker, t, 20, partitions=2)
@@ -571,6 +589,16 @@ def test_misuse_says_what_to_do(broker, front, t):
         with pytest.raises(ConfigError, match="auto_offset_reset"):
             async with new_consumer(front, broker.bootstrap, auto_offset_rest="earliest"):
                 pass
+        for policy in (
+            "by_duration:",
+            "by_duration:P",
+            "by_duration:PT",
+            "by_duration:1H",
+            "first",
+        ):
+            with pytest.raises(ConfigError, match="PT1H"):
+                async with new_consumer(front, broker.bootstrap, auto_offset_reset=policy):
+                    pass
         with pytest.raises(ConfigError, match="third"):
             async with new_consumer(front, broker.bootstrap, session_timeout_ms=1000):
                 pass

@@ -272,8 +272,9 @@ class Fetcher:
             key_deserializer=options.key_deserializer,
             value_deserializer=options.value_deserializer,
         )
-        state.fetch_offset = end
+        # In this order: who sees the new offset sees that something waits before it, too.
         state.chunks_ahead += 1
+        state.fetch_offset = end
         self.buffered_bytes += chunk.size
         self.chunks.append((state, chunk))
         return True

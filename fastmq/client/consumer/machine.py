@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastmq.client.admin.offsets import committed_offsets
-from fastmq.client.admin.partitions import list_offsets
+from fastmq.client.admin.partitions import list_offsets, partitions_of
 from fastmq.client.admin.results import EARLIEST, LATEST
 from fastmq.client.admin.steps import run_steps
 from fastmq.client.consumer.commits import Committer
 from fastmq.client.consumer.fetcher import Fetcher
 from fastmq.client.consumer.membership import Membership, Step, StepKind
-from fastmq.client.consumer.options import ConsumerOptions
+from fastmq.client.consumer.options import ConsumerOptions, duration_ms_of
 from fastmq.client.consumer.state import PartitionState, Subscription
 from fastmq.client.core import ClientCore
 from fastmq.client.timers import Timer
@@ -35,6 +35,7 @@ class ConsumerMachine:
         core: the client's core, for this machine alone.
         options: the consumer's.
         notify: called when the program has something to look at; must be quick.
+        wall_ms: the time in ms since 1970, for `auto_offset_reset="by_duration:..."`.
 
     Attributes:
         states: the partitions that the consumer has; replaced, never changed, so that the program
@@ -45,9 +46,15 @@ class ConsumerMachine:
     """
 
     def __init__(
-        self, core: ClientCore, options: ConsumerOptions, *, notify: Callable[[], None]
+        self,
+        core: ClientCore,
+        options: ConsumerOptions,
+        *,
+        notify: Callable[[], None],
+        wall_ms: Callable[[], int],
     ) -> None:
         self._core = core
+        self._wall_ms = wall_ms
         self._options = options
         self._notify = notify
         self.subscription = Subscription()
@@ -156,6 +163,10 @@ class ConsumerMachine:
         committed_only = self._options.isolation_level == "read_committed"
         run_steps(self._core, list_offsets(positions, committed_only=committed_only), done)
 
+    def partitions_of(self, topic: str, done: Callable[[Any], None]) -> None:
+        """Look the partitions of a topic up."""
+        run_steps(self._core, partitions_of([topic]), done)
+
     # ------------------------------------------------------------------------------------- host
 
     def subscribed_topics(self) -> frozenset[str]:
@@ -221,8 +232,13 @@ class ConsumerMachine:
                 )
             )
             return
-        state.reset(_RESETS[self._options.auto_offset_reset])
+        state.reset(self._reset_position())
         self._resolve()
+
+    def _reset_position(self) -> int:
+        policy = self._options.auto_offset_reset
+        back_ms = duration_ms_of(policy)
+        return _RESETS[policy] if back_ms is None else max(0, self._wall_ms() - back_ms)
 
     def _resolve(self) -> None:
         """Find where to begin, wherever that is not known, and fetch."""
@@ -305,8 +321,9 @@ class ConsumerMachine:
                 )
             )
             return
+        position = self._reset_position()
         for state in states:
-            state.reset(_RESETS[policy])
+            state.reset(position)
         self._resolve()
 
     def _resolve_again(self, states: list[PartitionState], error: Exception) -> None:

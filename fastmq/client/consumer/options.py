@@ -1,5 +1,6 @@
 """The options of consumers: Kafka's names in snake case."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -8,7 +9,7 @@ from fastmq.client.consumer.assignors import ASSIGNORS
 from fastmq.client.options import ClientOptions, at_least, one_of, option
 from fastmq.errors import ConfigError
 
-__all__ = ["ConsumerOptions", "Deserializer", "check_consumer_options"]
+__all__ = ["ConsumerOptions", "Deserializer", "check_consumer_options", "duration_ms_of"]
 
 # Any: a deserializer may make anything of the bytes.
 Deserializer: TypeAlias = Callable[[bytes], Any]
@@ -26,8 +27,8 @@ class ConsumerOptions(ClientOptions):
     )
     auto_offset_reset: str = option(
         "latest",
-        "where to begin without a committed offset, or after it was deleted",
-        one_of("earliest", "latest", "none"),
+        "where to begin without a committed offset, or after it was deleted: earliest, latest, "
+        "none (an error tells the program), or so long ago: by_duration:PT1H30M, by_duration:P7D",
     )
     enable_auto_commit: bool = option(True, "commit what was consumed now and then, and at the end")
     auto_commit_interval_ms: int = option(5_000, "how often that is", at_least(1))
@@ -74,12 +75,34 @@ class ConsumerOptions(ClientOptions):
         return tuple(given.split(",")) if isinstance(given, str) else tuple(given)
 
 
+_UNIT_MS = {"days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1_000}
+_DURATION = re.compile(
+    r"by_duration:P(?=.)(?:(?P<days>\d+)D)?"
+    r"(?:T(?=.)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d{1,9})?)S)?)?"
+)
+
+
+def duration_ms_of(policy: str) -> int | None:
+    """Return the milliseconds of `by_duration:` with an ISO 8601 duration; None: it is none."""
+    found = _DURATION.fullmatch(policy)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    return round(sum(float(parts[unit] or 0) * ms for unit, ms in _UNIT_MS.items()))
+
+
 def check_consumer_options(options: ConsumerOptions) -> None:
     """Check what depends on several options.
 
     Raises:
         ConfigError: they do not go together.
     """
+    policy = options.auto_offset_reset
+    if policy not in ("earliest", "latest", "none") and duration_ms_of(policy) is None:
+        raise ConfigError(
+            f"auto_offset_reset must be earliest, latest, none or by_duration: with an ISO 8601 "
+            f"duration as by_duration:PT1H, not {policy!r}"
+        )
     for name in options.strategies:
         if name not in ASSIGNORS:
             known = ", ".join(ASSIGNORS)

@@ -20,7 +20,7 @@ from fastmq.client.core import ClientCore
 from fastmq.client.fronts.reading import Batch, Reading, check_has, pattern_of, spread
 from fastmq.client.options import read_options
 from fastmq.client.pumps.anyio import AnyioPump
-from fastmq.client.pumps.poller import monotonic_ms
+from fastmq.client.pumps.poller import monotonic_ms, wall_ms
 from fastmq.client.topic_partition import TopicPartition
 from fastmq.errors import ClientClosed, KafkaError
 
@@ -81,7 +81,7 @@ class Consumer:
         if self._pump is not None:
             raise ClientClosed("a consumer is entered once; make a new one")
         core = ClientCore(self._options, now_ms=monotonic_ms(), choose=random.randrange)
-        machine = ConsumerMachine(core, self._options, notify=self._notify)
+        machine = ConsumerMachine(core, self._options, notify=self._notify, wall_ms=wall_ms)
         self._pump = AnyioPump(core)
         reading = Reading(machine, self._post)
         self._opened = machine, reading
@@ -338,6 +338,15 @@ class Consumer:
         offsets = reading.offsets_of(what)
         told = on_done or (lambda _: None)
         self._post(lambda: machine.committer.commit(offsets, told, metadata=metadata))
+
+    async def partitions_of(self, topic: str) -> list[TopicPartition]:
+        """Return the partitions of a topic; as `fastmq.Consumer.partitions_of`."""
+        machine, _ = self._machine_and_reading()
+        assert self._pump is not None
+        found: list[TopicPartition] = await self._pump.call(
+            lambda done: machine.partitions_of(topic, done)
+        )
+        return found
 
     async def committed(self) -> dict[TopicPartition, CommittedOffset]:
         """Return what the group has committed."""

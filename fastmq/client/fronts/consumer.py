@@ -18,6 +18,7 @@ from fastmq.client.core import ClientCore
 from fastmq.client.fronts.reading import Batch, Reading, check_has, pattern_of, spread
 from fastmq.client.options import read_options
 from fastmq.client.pumps.blocking import BlockingPump, monotonic_ms
+from fastmq.client.pumps.poller import wall_ms
 from fastmq.client.topic_partition import TopicPartition
 from fastmq.errors import ClientClosed, KafkaError, RequestTimedOut
 
@@ -56,9 +57,10 @@ class Consumer:
         on_revoked: called when it takes them, before others get them: the place to commit.
         on_lost: called instead when they are others' already; None: `on_revoked`.
         **options: Kafka's names in snake case; times in ms, sizes in bytes. The most used:
-            `group_id`, `auto_offset_reset` ("latest", "earliest", "none"), `enable_auto_commit`,
-            `group_instance_id`, `isolation_level`, `partition_assignment_strategy`,
-            `max_poll_interval_ms`, `value_deserializer`, `key_deserializer`, `client_id`.
+            `group_id`, `auto_offset_reset` ("latest", "earliest", "none", "by_duration:PT1H"),
+            `enable_auto_commit`, `group_instance_id`, `isolation_level`,
+            `partition_assignment_strategy`, `max_poll_interval_ms`, `value_deserializer`,
+            `key_deserializer`, `client_id`.
 
     Raises:
         ConfigError: an option is unknown or has a value that cannot work.
@@ -86,7 +88,7 @@ class Consumer:
         }
         core = ClientCore(read, now_ms=monotonic_ms(), choose=random.randrange)
         self._ready = threading.Event()
-        self._machine = ConsumerMachine(core, read, notify=self._ready.set)
+        self._machine = ConsumerMachine(core, read, notify=self._ready.set, wall_ms=wall_ms)
         self._pump = BlockingPump(core, name="fastmq-consumer")
         self._reading = Reading(self._machine, self._pump.post, self._next_forever)
         self._pump.start()
@@ -311,6 +313,17 @@ class Consumer:
         told = on_done or (lambda _: None)
         self._pump.post(lambda: self._machine.committer.commit(offsets, told, metadata=metadata))
 
+    def partitions_of(self, topic: str) -> list[TopicPartition]:
+        """Return the partitions of a topic.
+
+        Raises:
+            KafkaError: there is no such topic.
+        """
+        found: list[TopicPartition] = self._pump.call(
+            lambda done: self._machine.partitions_of(topic, done)
+        )
+        return found
+
     def committed(self) -> dict[TopicPartition, CommittedOffset]:
         """Return what the group has committed."""
         found: dict[TopicPartition, CommittedOffset] = self._pump.call(self._machine.committed)
@@ -368,6 +381,9 @@ class Consumer:
                 pass  # the session ends by itself
             finally:
                 self._pump.close()
+
+    def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        return self._reading.has_reached(ends)
 
     def _run(self, fn: Callable[[], None]) -> None:
         self._check_open()

@@ -168,6 +168,18 @@ class Reading:
             self._state = None
         self._aside = [item for item in self._aside if name is not None and item[0].name != name]
 
+    def has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether all records before these offsets were returned.
+
+        The last offsets may have none: of transactions' markers, or compacted away.
+        """
+        states = self._machine.states
+        return not self.stream.left and all(
+            states[name].delivered >= end
+            or (states[name].fetch_offset >= end and not states[name].chunks_ahead)
+            for name, end in ends.items()
+        )
+
     def position(self, state: PartitionState) -> int | None:
         """The offset of the next record of a partition, None while not known."""
         if state is self._state and state.version == self._version:

@@ -23,7 +23,7 @@ from fastmq.client.core import ClientCore
 from fastmq.client.links import Channel, Close, Connect, Write
 from fastmq.client.pumps.resolve import is_literal, resolve, resolve_in_thread
 
-__all__ = ["Poller", "monotonic_ms"]
+__all__ = ["Poller", "monotonic_ms", "wall_ms"]
 
 _WAKE: Final = object()
 # Reads of one connection before the others get their turn: large answers arrive in many pieces.
@@ -36,6 +36,11 @@ Address = tuple[int, tuple[object, ...]]
 def monotonic_ms() -> int:
     """The clock of every client."""
     return time.monotonic_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970, as timestamps of records."""
+    return time.time_ns() // 1_000_000
 
 
 class _Transport:
