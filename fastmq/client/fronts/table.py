@@ -67,7 +67,9 @@ def read_topic(
     try:
         arrow = import_module("pyarrow")
     except ModuleNotFoundError as error:
-        raise ConfigError("read_topic needs pyarrow (the extra `arrow`): pip install pyarrow") from error
+        raise ConfigError(
+            "read_topic needs pyarrow (the extra `arrow`): pip install pyarrow"
+        ) from error
     deadline = None if timeout is None else time.monotonic() + timeout
     portions = _Portions(arrow, text=text, limit=max_records)
     if text:
