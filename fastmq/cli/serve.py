@@ -197,8 +197,8 @@ def _announce(announcement: "Announcement") -> None:
 
 def _suggest(address: str) -> None:
     click.echo(
-        f"try: echo hello | kcat -P -b {address} -t greetings"
-        f" && kcat -C -b {address} -t greetings -e"
+        f"try: echo hello | fastmq produce greetings -b {address}"
+        f" && fastmq consume greetings -e -b {address}"
     )
     sys.stdout.flush()
 

@@ -48,7 +48,7 @@ def test_banner_shows_address_data_and_a_command_to_try(broker):
     text = broker.log_text()
     assert f"listening on {broker.bootstrap}" in text
     assert f"data in {broker.data_dir}\n" in text
-    assert "kcat" in text
+    assert f"fastmq produce greetings -b {broker.bootstrap}" in text
 
 
 def test_topics_and_settings_survive_a_clean_and_an_unclean_stop(make_broker):

@@ -70,7 +70,6 @@ def run_block(block: Block, servers: str, directory: Path) -> str:
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}",
         "FASTMQ_BOOTSTRAP_SERVERS": servers,
         "XDG_CONFIG_HOME": str(directory / "config"),
-        "PYTHONWARNINGS": "default",
     }
     done = subprocess.run(
         command,

@@ -92,6 +92,9 @@ class Reading:
                 # What cannot be read stays the current chunk: each poll says so until a seek.
                 records = chunk.next_records() if state.takes(chunk) else []
                 if not records:
+                    if state.takes(chunk):
+                        # Behind markers of transactions, too: nobody waits for what never comes.
+                        state.delivered = max(state.delivered, chunk.offset)
                     self._current = None
                     self._post(partial(self._machine.fetcher.took, state, chunk))
                     continue
