@@ -161,8 +161,8 @@ def _eight_ways(byte: int) -> tuple[int, ...]:
 
 def variants(parts: list[Segment], rng: random.Random) -> Iterator[bytes]:
     """Yield every single fault of a request, and a few pairs of faults."""
-    datas = [part.data for part in parts]
-    frame = b"".join(datas)
+    pieces = [part.data for part in parts]
+    frame = b"".join(pieces)
     yield frame
     at = 0
     for part in parts:
@@ -180,7 +180,7 @@ def variants(parts: list[Segment], rng: random.Random) -> Iterator[bytes]:
         yield frame + extra
     for _ in range(20):
         first, second = sorted(rng.sample(range(len(parts)), 2))
-        mixed = list(datas)
+        mixed = list(pieces)
         for i in (first, second):
             mixed[i] = rng.choice(edges(parts[i], 1 << 10))
         yield b"".join(mixed)
