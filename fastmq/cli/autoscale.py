@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastmq.cli.autoscale_lag import LagSource, Sighting
+from fastmq.cli.autoscale_lag import ClientLag, LagSource, PageLag, Sighting
 from fastmq.cli.autoscale_workers import Workers
 from fastmq.errors import FastmqError
 from fastmq.scaling import Autoscaler, Decision, Policy
@@ -21,13 +21,13 @@ _TICK_S = 0.2
 
 _EPILOG = """\b
 Examples:
-  fastmq autoscale --group mailer --min 1 --max 8 --url http://127.0.0.1:9644 \\
-      -- python worker.py
-  fastmq autoscale --group mailer --max 4 --url http://127.0.0.1:9644 \\
-      --add-partitions --bootstrap 127.0.0.1:9092 -- python worker.py
+  fastmq autoscale --group mailer --min 1 --max 8 -- python worker.py
+  fastmq autoscale --group mailer --max 4 --bootstrap mq:9092 --add-partitions -- python worker.py
+  fastmq autoscale --group mailer --url http://127.0.0.1:9644 -- python worker.py
 
 \b
-The broker tells the lag on its metrics listener:
+The lag is asked of the brokers as any client does. With --url it is read from the broker that
+coordinates the group and has worked it out:
   fastmq serve --override fastmq.metrics.listener=127.0.0.1:9644
 Each worker is one consumer of the group. It gets SIGTERM when it is to end and finds its number,
 from 0, in FASTMQ_WORKER. One that ends by itself is started again. SIGTERM or SIGINT ends all of
@@ -41,11 +41,24 @@ Exit codes: 0 stopped, 1 a worker had to be killed, 2 wrong command line.
 @click.option("--min", "minimum", default=1, show_default=True, help="Consumers that always run.")
 @click.option("--max", "maximum", default=8, show_default=True, help="Never more than these.")
 @click.option(
+    "-b",
+    "--bootstrap",
+    default="127.0.0.1:9092",
+    show_default=True,
+    metavar="HOST:PORT,...",
+    help="The brokers.",
+)
+@click.option(
     "--url",
-    required=True,
     envvar="FASTMQ_METRICS_URL",
     metavar="URL",
-    help="The broker's metrics listener.",
+    help="Read the lag from this metrics listener instead.",
+)
+@click.option(
+    "--target",
+    default=60.0,
+    show_default=True,
+    help="Seconds in which the lag should be gone (without --url).",
 )
 @click.option("--interval", default=5.0, show_default=True, help="Seconds between two looks.")
 @click.option(
@@ -66,7 +79,6 @@ Exit codes: 0 stopped, 1 a worker had to be killed, 2 wrong command line.
     is_flag=True,
     help="Add partitions to topics that have fewer than consumers are wanted, up to --max.",
 )
-@click.option("--bootstrap", metavar="HOST:PORT", help="The broker, for --add-partitions.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per change.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def autoscale(
@@ -74,7 +86,9 @@ def autoscale(
     group: str,
     minimum: int,
     maximum: int,
-    url: str,
+    bootstrap: str,
+    url: str | None,
+    target: float,
     interval: float,
     up_after: float,
     down_after: float,
@@ -82,7 +96,6 @@ def autoscale(
     lag_min: int,
     stop_timeout: float,
     add_partitions: bool,
-    bootstrap: str | None,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -91,15 +104,13 @@ def autoscale(
     COMMAND is run once for each consumer. More run soon after the lag asks for them, fewer after a
     long quiet, and never more than there are partitions with lag.
     """
-    if add_partitions and not bootstrap:
-        raise click.UsageError("--add-partitions needs --bootstrap HOST:PORT")
     try:
         policy = Policy(minimum, maximum, up_after, down_after, cool_down, lag_min, add_partitions)
-        source = LagSource(url, group)
+        source: LagSource = PageLag(url, group) if url else ClientLag(bootstrap, group, target)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
-    if interval <= 0 or stop_timeout < 0:
-        raise click.UsageError("--interval and --stop-timeout are positive")
+    if min(interval, target) <= 0 or stop_timeout < 0:
+        raise click.UsageError("--interval, --target and --stop-timeout are positive")
     teller = _Teller(group, as_json=as_json)
     workers = Workers(list(command), teller.worker_ended)
     scaling = _Scaling(Autoscaler(policy), source, workers, teller, bootstrap)
@@ -142,7 +153,7 @@ class _Scaling:
         source: LagSource,
         workers: Workers,
         teller: _Teller,
-        bootstrap: str | None,
+        bootstrap: str,
     ) -> None:
         self._machine = machine
         self._source = source
@@ -212,7 +223,6 @@ class _Scaling:
     def _add_partitions(self, decision: Decision, sighting: Sighting) -> None:
         from fastmq.client.fronts.admin import Admin
 
-        assert self._bootstrap is not None
         wanted = -(-decision.partitions // len(sighting.lagging_topics))
         try:
             with Admin(self._bootstrap) as admin:

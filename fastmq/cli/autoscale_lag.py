@@ -1,13 +1,22 @@
-"""What `fastmq autoscale` asks the broker: the lag of one group, as JSON over HTTP."""
+"""Where `fastmq autoscale` learns the lag of a group.
+
+`PageLag` reads the page on the broker's metrics listener. `ClientLag` asks as any client does and
+makes the same estimates here: it needs no metrics listener.
+"""
 
 import http.client
 import json
-from typing import Any, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
-from fastmq.scaling import Observation
+from fastmq.errors import FastmqError
+from fastmq.scaling import GroupSample, LagEstimator, Observation, OffsetSample
 
-__all__ = ["LagSource", "Sighting"]
+if TYPE_CHECKING:
+    from fastmq.client.fronts.admin import Admin
+
+__all__ = ["ClientLag", "LagSource", "PageLag", "Sighting"]
 
 _TIMEOUT_S = 5.0
 _ANSWER_BYTES_MAX = 64 << 20
@@ -26,7 +35,18 @@ class Sighting(NamedTuple):
     lagging_topics: dict[str, int]
 
 
-class LagSource:
+class LagSource(Protocol):
+    """What both have in common."""
+
+    def look(self) -> Sighting:
+        """Return what is known now; a group that nobody knows has no lag.
+
+        Raises:
+            OSError: the broker does not answer, or not with this.
+        """
+
+
+class PageLag:
     """The lag page of one group.
 
     Args:
@@ -68,6 +88,74 @@ class LagSource:
             return _sighting(json.loads(body))
         except (ValueError, KeyError, TypeError) as exc:
             raise OSError(f"{self._path} is not the lag of a group: {exc!r}") from exc
+
+
+class ClientLag:
+    """The lag of one group, worked out here.
+
+    Args:
+        bootstrap: addresses of brokers.
+        group: its id.
+        target_s: wanted consumers are those that catch up in so many seconds.
+    """
+
+    def __init__(self, bootstrap: str, group: str, target_s: float) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._estimator = LagEstimator(target_s)
+        self._admin: Admin | None = None
+
+    def look(self) -> Sighting:
+        """Ask the brokers and work out the rest.
+
+        Raises:
+            OSError: they do not answer.
+        """
+        from fastmq.client.fronts.admin import Admin
+
+        try:
+            if self._admin is None:
+                timeout_ms = int(_TIMEOUT_S * 1000)
+                self._admin = Admin(
+                    self._bootstrap,
+                    request_timeout_ms=timeout_ms,
+                    default_api_timeout_ms=timeout_ms,
+                )
+            return self._look(self._admin)
+        except FastmqError as exc:
+            admin, self._admin = self._admin, None
+            if admin is not None:
+                admin.close()
+            raise OSError(str(exc)) from exc
+
+    def _look(self, admin: "Admin") -> Sighting:
+        (described,) = admin.describe_groups(self._group)
+        offsets = [
+            OffsetSample(
+                row.topic,
+                row.partition,
+                -1 if row.committed is None else row.committed,
+                row.start,
+                row.end,
+            )
+            for row in admin.group_lag(self._group)
+        ]
+        sample = GroupSample(self._group, described.state, len(described.members), offsets)
+        now_ms = int(time.monotonic() * 1000)
+        seen = self._estimator.observe(now_ms, [sample])[self._group]
+        names = {row.topic for row in seen.partitions if row.lag}
+        topics = admin.describe_topics(sorted(names)) if names else []
+        lagging = {topic.name: len(topic.partitions) for topic in topics}
+        return Sighting(
+            Observation(
+                lag=seen.lag,
+                wanted=seen.wanted_consumers,
+                lagging=seen.lagging_partitions,
+                partitions=sum(lagging.values()),
+                wanted_partitions=seen.wanted_partitions,
+            ),
+            lagging,
+        )
 
 
 def _sighting(page: dict[str, Any]) -> Sighting:

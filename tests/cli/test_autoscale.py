@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from fastmq.testing import Broker
 
@@ -84,6 +85,7 @@ class Scaler:
     """The command, its workers' marks and what it told."""
 
     def __init__(self, tmp_path, url, *args, worker=(), command=None):
+        where = ["--url", url] if url.startswith("http") else ["--bootstrap", url]
         self.marks = tmp_path / "marks"
         self.marks.mkdir()
         script = tmp_path / "worker.py"
@@ -95,7 +97,7 @@ class Scaler:
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", main, "autoscale", "--group", "g", "--url", url),
+                    *(sys.executable, "-c", main, "autoscale", "--group", "g", *where),
                     *(*fast, "--json", *args, "--", *run),
                 ],
                 stdout=out,
@@ -204,7 +206,7 @@ def test_a_command_that_does_not_exist_is_told(page, make_scaler):
     [
         (["--min", "3", "--max", "2"], "do not fit together"),
         (["--url", "ftp://x"], "write http://HOST:PORT"),
-        (["--add-partitions"], "needs --bootstrap"),
+        (["--target", "0"], "positive"),
         (["--interval", "0"], "positive"),
     ],
 )
@@ -212,6 +214,21 @@ def test_a_wrong_command_line_is_told(page, make_scaler, args, told):
     scaler = make_scaler(page.url, *args)
     assert scaler.process.wait(30) == 2
     assert told in scaler.out.read_text()
+
+
+def test_the_lag_is_asked_of_the_broker_where_there_is_no_page(make_scaler):
+    with Broker(in_process=True) as broker:
+        topic = broker.create_topic(partitions=2)
+        topic.produce_many([(None, b"x")] * 5)
+        scaler = make_scaler(broker.bootstrap_servers, "--min", "0", "--max", "4")
+        consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": "g"})
+        consumer.commit(offsets=[TopicPartition(topic.name, 0, 2)], asynchronous=False)
+        consumer.close()
+        scaler.wait_for(lambda: scaler.running() == ["0"])
+        broker.stop()
+        scaler.wait_for(lambda: any(e["event"] == "lag unknown" for e in scaler.events()))
+        assert scaler.running() == ["0"]
+        assert scaler.end() == 0
 
 
 CONSUMER = """
@@ -234,7 +251,8 @@ consumer.close()
 
 
 @pytest.mark.slow
-def test_real_consumers_are_scaled_by_a_real_broker(tmp_path, make_scaler):
+@pytest.mark.parametrize("source", ["page", "client"])
+def test_real_consumers_are_scaled_by_a_real_broker(tmp_path, make_scaler, source):
     """Four partitions, twenty milliseconds a record: one consumer is not enough, four are."""
     script = tmp_path / "consumer.py"
     script.write_text(CONSUMER)
@@ -250,7 +268,11 @@ def test_real_consumers_are_scaled_by_a_real_broker(tmp_path, make_scaler):
         group = broker.group()
         command = [sys.executable, str(script), broker.bootstrap_servers, str(group), str(topic)]
         scaler = make_scaler(
-            broker.metrics_url,
+            broker.metrics_url if source == "page" else broker.bootstrap_servers,
+            "--interval",
+            "0.2",
+            "--target",
+            "5",
             "--group",
             str(group),
             "--max",
