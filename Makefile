@@ -85,10 +85,12 @@ bench-compare: build ## hot functions against stored baselines: instructions, py
 docs: build ## write the generated documents
 	$(PYTHON) -m fastmq.config > docs/CONFIG.md
 	$(PYTHON) -m fastmq.cli.reference > docs/CLI.md
+	$(PYTHON) -m fastmq.client.options_doc > docs/OPTIONS.md
 
 docs-check: build ## fail when a generated document is stale
 	$(PYTHON) -m fastmq.config | diff - docs/CONFIG.md
 	$(PYTHON) -m fastmq.cli.reference | diff - docs/CLI.md
+	$(PYTHON) -m fastmq.client.options_doc | diff - docs/OPTIONS.md
 
 dist: ## sdist and wheel into dist/
 	$(PYTHON) -m build
