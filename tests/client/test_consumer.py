@@ -396,6 +396,37 @@ def test_members_share_partitions_and_take_over(broker, front, strategy, t):
     assert ("revoked", 3 if strategy == "cooperative-sticky" else 6) in told
 
 
+@every_front
+def test_who_leaves_is_told_what_it_gives_up_and_can_commit(broker, front, t):
+    create(broker, t, 2)
+    fill(broker, t, 20, partitions=2)
+    told = []
+
+    def commit(consumer: Any, names: Any) -> Any:
+        told.append(names)
+        return consumer.commit(dict.fromkeys(names, 7))
+
+    async def main():
+        options = {"group_id": t, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+        async with new_consumer(front, broker.bootstrap, t, on_revoked=commit, **options) as one:
+            await one.take(1)
+            await one.unsubscribe()
+            assert told == [[(t, 0), (t, 1)]]
+            assert {row.offset for row in (await one.committed()).values()} == {7}
+            await one.subscribe(t)
+            assert {r.offset for r in await one.take(6)} == {7, 8, 9}
+        assert len(told) == 2
+        with pytest.raises(ZeroDivisionError):
+            async with new_consumer(
+                front, broker.bootstrap, t, on_revoked=commit, **options
+            ) as one:
+                await one.take(1)
+                raise ZeroDivisionError
+        assert len(told) == 2
+
+    run_on(front, main)
+
+
 async def until(consumer: Any, condition: Any) -> None:
     deadline = time.monotonic() + 30
     while not condition():
@@ -584,6 +615,23 @@ def test_deleted_records_are_skipped(broker, front, t):
 
 
 @every_front
+def test_what_was_read_ahead_is_not_returned_after_the_end(broker, front, t):
+    fill(broker, t, 10)
+
+    async def main():
+        async with new_consumer(
+            front, broker.bootstrap, t, group_id=t, auto_offset_reset="earliest"
+        ) as consumer:
+            await consumer.take(1)
+        with pytest.raises(ClientClosed):
+            await consumer.poll(0)
+        with pytest.raises(ClientClosed):
+            await consumer.take(1)
+
+    run_on(front, main)
+
+
+@every_front
 def test_misuse_says_what_to_do(broker, front, t):
     async def main():
         with pytest.raises(ConfigError, match="auto_offset_reset"):
@@ -677,7 +725,7 @@ def test_a_broker_that_is_killed_and_comes_back_is_read_on(make_broker, t):
 def test_a_consumer_made_before_a_fork_refuses_in_the_child(broker, t):
     import os
 
-    fill(broker, t, 1)
+    fill(broker, t, 9)
     with fastmq.Consumer(broker.bootstrap, auto_offset_reset="earliest") as consumer:
         consumer.assign([(t, 0)])
         assert consumer.poll(20) is not None

@@ -86,6 +86,7 @@ class Consumer:
         reading = Reading(machine, self._post)
         self._opened = machine, reading
         self._stream = reading.stream
+        self._pump.on_fork = reading.drop  # what was read ahead is the parent's
         self._ended = anyio.Event()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -126,11 +127,27 @@ class Consumer:
     async def _leave(self, *, commit: bool) -> None:
         machine, reading = self._machine_and_reading()
         assert self._pump is not None
-        if commit and self._options.enable_auto_commit and self._options.group_id:
+        try:
+            if commit:
+                await self._give_up()
+        finally:
+            reading.drop()
+            await self._pump.call(machine.close)
+
+    async def _give_up(self) -> None:
+        """Commit what is done and tell the program, while the partitions are still its own."""
+        machine, reading = self._machine_and_reading()
+        assert self._pump is not None
+        names = self.assignment()
+        if self._options.enable_auto_commit and self._options.group_id:
             reading.done_with_returned()
             with suppress(KafkaError):  # the records come again
                 await self._pump.call(machine.commit_consumed)
-        await self._pump.call(machine.close)
+        callback = self._callbacks[StepKind.REVOKED]
+        if callback is not None and names and not machine.subscription.is_empty:
+            result = callback(self, names)
+            if inspect.isawaitable(result):
+                await result
 
     # ------------------------------------------------------------------------------ what to read
 
@@ -153,6 +170,7 @@ class Consumer:
         """Leave the group and read nothing."""
         machine, reading = self._machine_and_reading()
         assert self._pump is not None
+        await self._give_up()
         reading.drop()
         await self._pump.call(machine.unsubscribe)
 

@@ -54,7 +54,8 @@ class Consumer:
         bootstrap_servers: "host:port,host:port" or a list of "host:port" of some brokers.
         topics: names to subscribe to, or one name; see also `subscribe` and `assign`.
         on_assigned: called with (consumer, partitions) when the group gives partitions.
-        on_revoked: called when it takes them, before others get them: the place to commit.
+        on_revoked: called when it takes them, before others get them, and by `close` and
+            `unsubscribe` (not when an exception ends the `with`): the place to commit.
         on_lost: called instead when they are others' already; None: `on_revoked`.
         **options: Kafka's names in snake case; times in ms, sizes in bytes. The most used:
             `group_id`, `auto_offset_reset` ("latest", "earliest", "none", "by_duration:PT1H"),
@@ -91,6 +92,8 @@ class Consumer:
         self._machine = ConsumerMachine(core, read, notify=self._ready.set, wall_ms=wall_ms)
         self._pump = BlockingPump(core, name="fastmq-consumer")
         self._reading = Reading(self._machine, self._pump.post, self._next_forever)
+        # What was read ahead is the parent's.
+        self._pump.on_fork = self._reading.drop
         self._pump.start()
         self._closed = False
         if topics:
@@ -123,6 +126,8 @@ class Consumer:
 
     def unsubscribe(self) -> None:
         """Leave the group and read nothing."""
+        self._check_open()
+        self._give_up(_CLOSE_TIMEOUT_S)
         self._reading.drop()
         self._pump.call(self._machine.unsubscribe, _CLOSE_TIMEOUT_S)
 
@@ -362,25 +367,34 @@ class Consumer:
         """Commit what is done (with `enable_auto_commit`), leave the group, end. Safe to repeat.
 
         Args:
-            commit: False: leave the last commit out.
-            timeout: seconds for each of the two.
+            commit: False: leave the last commit and `on_revoked` out.
+            timeout: seconds for each of the two requests.
         """
         if self._closed:
             return
         self._closed = True
         try:
-            if commit and self._options.enable_auto_commit and self._options.group_id:
-                self._reading.done_with_returned()
-                self._pump.call(self._machine.commit_consumed, timeout)
-        except KafkaError:
-            pass  # the records come again
+            if commit:
+                self._give_up(timeout)
         finally:
+            self._reading.drop()
             try:
                 self._pump.call(self._machine.close, timeout)
             except (RequestTimedOut, ClientClosed):
                 pass  # the session ends by itself
             finally:
                 self._pump.close()
+
+    def _give_up(self, timeout: float) -> None:
+        """Commit what is done and tell the program, while the partitions are still its own."""
+        names = self.assignment()
+        if self._options.enable_auto_commit and self._options.group_id:
+            self._reading.done_with_returned()
+            with suppress(KafkaError):  # the records come again
+                self._pump.call(self._machine.commit_consumed, timeout)
+        callback = self._callbacks[StepKind.REVOKED]
+        if callback is not None and names and not self._machine.subscription.is_empty:
+            callback(self, names)
 
     def _has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
         return self._reading.has_reached(ends)
