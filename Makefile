@@ -14,7 +14,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 
 .DEFAULT_GOAL := help
 .PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability \
-	rel-long bench compare bench-compare docs docs-check dist check ci clean
+	rel-cluster rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ rel-fuzz: build ## every C fuzz target for FUZZ_SECONDS, then 20 million request
 
 interop: build ## clients that others wrote, full size
 	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s
+
+rel-cluster: build ## kill brokers of a cluster under load, 25 times
+	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s
 
 reliability: build ## kills, power cuts, full disks; the figures of .ci/run
 	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s
