@@ -149,7 +149,8 @@ class InSyncWatch:
                 context.replicas_changed = trio.Event()
                 image = self._image
                 live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
-                hints = (IsrHint(*row) for row in context.engine.isr_hints(self._lag_max_ms))
+                rows = context.engine.isr_hints(self._lag_max_ms)
+                hints = [hint for hint in map(IsrHint._make, rows) if self._is_of_now(hint, live)]
                 proposals = self._sets.propose(hints, self._state, live)
                 if proposals:
                     for proposal in proposals:
@@ -160,6 +161,20 @@ class InSyncWatch:
                     await context.replicas_changed.wait()
         finally:
             await self._link.close()
+
+    def _is_of_now(self, hint: IsrHint, live: dict[int, int]) -> bool:
+        """Return whether it was the present life of a follower that caught up.
+
+        An earlier one may have had what a power cut has taken since (KIP-903).
+        """
+        topic = self._context.topics.by_id(hint.topic_id)
+        handle = None if topic is None else topic.handle(hint.partition)
+        if not hint.caught_up or handle is None:
+            return True
+        return any(
+            broker == hint.broker_id and epoch == live.get(broker)
+            for broker, _, _, _, epoch in handle.replicas()
+        )
 
     async def _bring(self, proposals: list[IsrProposal]) -> None:
         """Send proposals until each is answered, or overtaken by a new state."""

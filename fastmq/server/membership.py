@@ -54,6 +54,8 @@ _T = TypeVar("_T")
 _RETRY_S: Final = 0.5
 # A registration that is overtaken by others' changes is planned anew so often.
 _REGISTRATIONS_MAX: Final = 20
+# Between two looks whether the controller has seen that this broker starts anew.
+_ENTER_LOOK_S: Final = 0.02
 # Between two looks whether others lead what this broker led.
 _RETIRE_LOOK_S: Final = 0.01
 # So often is a request planned anew when the store was changed meanwhile.
@@ -165,9 +167,25 @@ class Membership:
     # Session.
 
     async def enter(self, endpoints: Sequence[Endpoint]) -> None:
-        """Show this broker to clients and controller; returns when it is done."""
+        """Show this broker to clients and controller; returns when it is done.
+
+        The controller must have taken it out of the in-sync sets of others first: what it
+        acknowledged before its restart, a power cut may have taken from it.
+        """
         self._endpoints = tuple(endpoints)
+        while self._counts_as_in_sync():  # noqa: ASYNC110 - once, at the start
+            await trio.sleep(_ENTER_LOOK_S)
         await self._enter()
+
+    def _counts_as_in_sync(self) -> bool:
+        """Return whether others that live still take this broker for in sync."""
+        image = self._cluster.image
+        live = live_brokers(image)
+        return any(
+            self._node_id in state.isr and not live.isdisjoint(state.isr)
+            for topic in image.topics.values()
+            for state in topic.partitions
+        )
 
     async def _enter(self) -> None:
         while True:

@@ -92,6 +92,7 @@ def test_mistakes_are_told_in_words(etcd, brokers, tmp_path):
     assert brokers[0].is_running()
 
 
+@pytest.mark.slow
 def test_a_dead_leader_is_followed_and_a_stopped_one_comes_back_as_follower(brokers):
     admin = create(brokers, "led", 3, 3)
     # A client notices a broker that does not answer by its own time-out only.
@@ -123,6 +124,7 @@ def test_a_dead_leader_is_followed_and_a_stopped_one_comes_back_as_follower(brok
     judge(producer, read_all(brokers[0], "led", 3), once=True)
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_is_not_noticed(brokers):
     admin = create(brokers, "rolling", 3, 3)
     acks = TimedAcks()
@@ -154,6 +156,7 @@ def test_a_rolling_restart_is_not_noticed(brokers):
     print(f"\nrolling restart: {acks.count:,} acknowledged, longest wait {acks.take_gap():.2f} s")
 
 
+@pytest.mark.slow
 def test_records_go_on_while_etcd_is_away(etcd, brokers):
     create(brokers, "on", 3, 3)
     producer = Producer({"bootstrap.servers": brokers[0].bootstrap, "acks": "all", "log_level": 2})
