@@ -112,17 +112,18 @@ class _Checker:
         self.history = history
         self.found: Report = defaultdict(list)
         self.by_value = {send.value: send for send in self.sends}
-        # Per partition the values at each offset, of acknowledgements and polls.
-        self.log: dict[Partition, dict[int, set[Hashable]]] = defaultdict(lambda: defaultdict(set))
+        # Per partition the value at each offset, of acknowledgements and polls; others apart.
+        self.log: dict[Partition, dict[int, Hashable]] = defaultdict(dict)
+        self.others: set[tuple[Partition, int, Hashable]] = set()
         self.read: dict[Partition, set[int]] = defaultdict(set)
 
     def run(self, *, want_g0: bool) -> Report:
         for send in self.sends:
             if send.outcome == OK and send.offset is not None:
-                self.log[send.partition][send.offset].add(send.value)
+                self._place(send.partition, send.offset, send.value)
         for poll in self.polls:
             for partition, offset, value in poll.records:
-                self.log[partition][offset].add(value)
+                self._place(partition, offset, value)
                 self.read[partition].add(offset)
                 self._read(poll, partition, offset, value)
         self._offsets()
@@ -132,6 +133,10 @@ class _Checker:
         self._commits()
         self._cycles(want_g0=want_g0)
         return dict(self.found)
+
+    def _place(self, partition: Partition, offset: int, value: Hashable) -> None:
+        if self.log[partition].setdefault(offset, value) != value:
+            self.others.add((partition, offset, value))
 
     def _read(self, poll: Poll, partition: Partition, offset: int, value: Hashable) -> None:
         send = self.by_value.get(value)
@@ -146,16 +151,15 @@ class _Checker:
             self.found["precommitted-read"].append(where)
 
     def _offsets(self) -> None:
-        places: dict[Hashable, set[tuple[Partition, int]]] = defaultdict(set)
-        for partition, offsets in self.log.items():
-            for offset, values in offsets.items():
-                if len(values) > 1:
-                    self.found["inconsistent-offsets"].append(f"{partition}:{offset}: {values}")
-                for value in values:
-                    places[value].add((partition, offset))
-        for value, where in places.items():
-            if len(where) > 1:
-                self.found["duplicate"].append(f"{value!r} at {sorted(where, key=repr)}")
+        for partition, offset, value in self.others:
+            values = f"{self.log[partition][offset]!r} and {value!r}"
+            self.found["inconsistent-offsets"].append(f"{partition}:{offset}: {values}")
+        places: dict[Hashable, tuple[Partition, int]] = {}
+        rows = [(p, o, v) for p, offsets in self.log.items() for o, v in offsets.items()]
+        for partition, offset, value in (*rows, *self.others):
+            first = places.setdefault(value, (partition, offset))
+            if first != (partition, offset):
+                self.found["duplicate"].append(f"{value!r} at {first} and {(partition, offset)}")
 
     def _lost(self) -> None:
         seen = {value for poll in self.polls for _, _, value in poll.records}
@@ -229,6 +233,9 @@ class _Checker:
             self.found["lost-commit"].append(f"{asked}, not one of {sorted(possible)}")
 
     def _cycles(self, *, want_g0: bool) -> None:
+        if all(op.txn is None for op in (*self.sends, *self.polls)):
+            return  # single sends are only read, and single polls only read: no circle
+
         def node(op: Send | Poll) -> Hashable:
             return ("txn", op.txn) if op.txn is not None else id(op)
 
@@ -236,7 +243,7 @@ class _Checker:
         ww: dict[Hashable, set[Hashable]] = defaultdict(set)
         wr: dict[Hashable, set[Hashable]] = defaultdict(set)
         for offsets in self.log.values():
-            rows = [writers.get(next(iter(offsets[offset]))) for offset in sorted(offsets)]
+            rows = [writers.get(offsets[offset]) for offset in sorted(offsets)]
             for first, second in pairwise(row for row in rows if row is not None):
                 if first != second:
                     ww[first].add(second)
