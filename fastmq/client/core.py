@@ -104,6 +104,7 @@ class ClientCore:
         self._refresher = MetadataRefresher(self)
         self._ready_listeners: list[Callable[[], None]] = []
         self._tick_listeners: list[Callable[[], None]] = []
+        self._close_listeners: list[Callable[[], None]] = []
         self._sweep: Timer | None = None
 
     # -------------------------------------------------------------------- for machines: requests
@@ -230,6 +231,10 @@ class ClientCore:
         """
         self._tick_listeners.append(listener)
 
+    def on_close(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the core is closed, also because its pump broke."""
+        self._close_listeners.append(listener)
+
     def forget_coordinator(self, target: Coordinator) -> None:
         """Look the coordinator up again before the next call to it."""
         self._coordinators.forget(target)
@@ -328,6 +333,8 @@ class ClientCore:
         for call in calls:
             call.finish(error)
         self._timers = TimerQueue()
+        for listener in self._close_listeners:
+            listener()
 
     # ----------------------------------------------------------------------------------- routing
 

@@ -85,6 +85,7 @@ class ProducerMachine:
         self.sender.on_fatal(self._fatal)
         core.on_metadata(self._metadata_changed)
         core.on_tick(self._tick)
+        core.on_close(self.close)
 
     # ------------------------------------------------------------------------------- for fronts
 
@@ -153,7 +154,7 @@ class ProducerMachine:
         self.accumulator.refuse(ClientClosed, text)
 
     def close(self) -> None:
-        """Fail what is not delivered."""
+        """Fail what is not delivered. Safe to repeat."""
         self.refuse("the producer is closed")
         error = ClientClosed("the producer was closed before the record was delivered")
         self._fail_pending_of(list(self._topics), error)
