@@ -149,7 +149,7 @@ async def test_shard_that_fails_is_loaded_anew(made):
         raise RuntimeError("a bug")
 
     shard.replay = fail
-    log.log_start = log.high_watermark = lambda: 0
+    log.log_start = log.log_end = lambda: 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.run)
         runner.step(step(answers, "write", b"a"))
