@@ -74,7 +74,7 @@ Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no broker answers, 4 --idl
 @click.option("--no-commit", is_flag=True, help="With --group: do not commit offsets.")
 @click.option("-r", "--regex", is_flag=True, help="TOPICs are regular expressions.")
 @click.option("-f", "--format", "form", metavar="FORMAT", help="How to print; see below.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per record.")
+@click.option("-J", "--json", "as_json", is_flag=True, help="Print a line of JSON per record.")
 @click.option("--meta", is_flag=True, help="The same without values.")
 @click.option("-K", "--key-delimiter", metavar="TEXT", help="Print the key and this first.")
 @click.option(

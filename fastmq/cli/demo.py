@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,8 @@ afterwards. While it runs, look at it from another shell: the demo prints how.
 @json_option
 def demo(*, duration: float, rate: float, as_json: bool) -> None:
     """Show a broker at work: start one, produce and consume, clean up."""
+    # So that the broker does not outlive us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with errors_told(), _broker() as servers:
         if not as_json:
             click.echo(f"broker on {servers}; try: fastmq group describe {_GROUP} -b {servers}")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -117,7 +118,10 @@ def verify(paths: tuple[Path, ...], *, records: bool, as_json: bool) -> None:
 
 
 def _verify(directories: list[Path], *, records: bool) -> list[PartitionReport]:
-    total = sum(file.stat().st_size for one in directories for file in one.glob("*.log"))
+    total = 0
+    for file in (file for one in directories for file in one.glob("*.log")):
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            total += file.stat().st_size
     reports = []
     with progress() as shown:
         task = None if shown is None else shown.add_task("checking", total=total, note="")

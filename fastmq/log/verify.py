@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import iter_unpack
+from typing import Final
 
 from fastmq.log.dump import dump_file, is_damage, log_files
 
 __all__ = ["Finding", "PartitionReport", "partition_directories", "verify_partition"]
+
+# A partition on its way out; its files go one by one.
+_DELETED: Final = "-delete"
 
 #: Told how many bytes have been checked since the last call.
 OnProgress = Callable[[int], None]
@@ -60,7 +64,11 @@ def partition_directories(path: Path) -> list[Path]:
         return []
     if any(path.glob("*.log")):
         return [path]
-    return sorted(one for one in path.iterdir() if one.is_dir() and any(one.glob("*.log")))
+    return sorted(
+        one
+        for one in path.iterdir()
+        if one.is_dir() and not one.name.endswith(_DELETED) and any(one.glob("*.log"))
+    )
 
 
 def verify_partition(
@@ -79,10 +87,15 @@ def verify_partition(
     report = PartitionReport(str(path))
     segments = sorted(path.glob("*.log"))
     for file in segments:
-        _verify_segment(
-            report, file, is_last=file == segments[-1], records=records, on_progress=on_progress
-        )
-    for file in log_files(path):
+        try:
+            _verify_segment(
+                report, file, is_last=file == segments[-1], records=records, on_progress=on_progress
+            )
+        except FileNotFoundError:
+            if file.exists():
+                raise
+            continue  # a running broker deletes old segments, and topics
+    for file in log_files(path) if path.is_dir() else ():
         if file.suffix in (".log", ".index", ".timeindex"):
             continue  # indexes are checked against their segment, and may be preallocated
         for entry in dump_file(file):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from fastmq._native.records import RecordsBuilder
 from fastmq.cli.log import log
+from fastmq.log.verify import verify_partition
 from fastmq.protocol import encode
 from fastmq.protocol.records import OffsetCommitKey, OffsetCommitValue
 
@@ -168,3 +169,18 @@ def test_an_index_that_points_between_batches(tmp_path: Path) -> None:
     assert "where no batch begins" in report["findings"][0]["message"]
     index.write_bytes((2).to_bytes(4) + size.to_bytes(4))
     assert verify(tmp_path)[0] == 1
+
+
+def test_what_is_being_deleted_is_left_alone(tmp_path: Path) -> None:
+    segment(tmp_path / "t-0" / LOG, 1)
+    segment(tmp_path / "t-1.0123-delete" / LOG, 1)
+    code, reports = verify(tmp_path)
+    assert (code, len(reports)) == (0, 1)
+
+
+def test_a_directory_that_goes_away_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    segment(tmp_path / "t-0" / LOG, 2)
+    (tmp_path / "t-0" / "00000000000000000002.log").symlink_to(tmp_path / "gone")
+    report = verify_partition(tmp_path / "t-0")
+    assert report.is_sound
+    assert report.records == 2

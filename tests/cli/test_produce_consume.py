@@ -225,6 +225,28 @@ def test_perf(fastmq, topic):
     assert "is empty" in fastmq("perf", "consume", "nothing-in-it", code=1).err
 
 
+def test_the_demo_cleans_up_when_it_is_ended(home, tmp_path):
+    env = {**os.environ, "PYTHONPATH": PACKAGE_PARENT, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastmq", "demo", "-d", "100s"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    guard = threading.Timer(60, process.kill)
+    guard.start()
+    try:
+        assert b"broker on" in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=50)
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+    assert process.returncode == 143
+    assert not list(tmp_path.glob("fastmq-demo*"))
+
+
 def test_the_demo_cleans_up(home, tmp_path):
     env = {**os.environ, "PYTHONPATH": PACKAGE_PARENT, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
