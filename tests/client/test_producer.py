@@ -1,5 +1,6 @@
 """The producer on all three fronts against a real broker."""
 
+import gc
 import itertools
 import os
 import re
@@ -399,21 +400,44 @@ def test_cancelling_a_wait_leaves_the_record_and_the_producer(broker, backend, t
     anyio.run(main, backend=backend)
 
 
-def test_many_threads_share_a_producer(broker, t):
-    with fastmq.Producer(broker.bootstrap, batch_size=2000) as producer:
+@pytest.fixture
+def restless():
+    """Threads are switched and garbage is collected as often as can be."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(5)
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
 
-        def work(number):
-            for n in range(2000):
-                producer.produce(t, b"%d %d" % (number, n))
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+def test_many_threads_share_a_producer(broker, t, restless):
+    told, deliveries = {}, {}
+
+    def work(producer, number):
+        for n in range(1000):
+            value = b"%d %d" % (number, n)
+
+            def on_delivery(error, found, value=value):
+                assert error is None
+                assert value not in told
+                told[value] = found.offset
+
+            deliveries[value] = producer.produce(t, value, on_delivery=on_delivery)
+
+    options = {"batch_size": 700, "linger_ms": 0, "buffer_memory": 40_000}
+    with fastmq.Producer(broker.bootstrap, **options) as producer:
+        threads = [threading.Thread(target=work, args=(producer, n)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    pairs = [tuple(map(int, r.value.split())) for r in stored(broker.bootstrap, t)]
+    records = stored(broker.bootstrap, t)
+    assert {r.value: r.offset for r in records} == told
+    assert {v: d.result().offset for v, d in deliveries.items()} == told
+    pairs = [tuple(map(int, r.value.split())) for r in records]
     for number in range(4):
-        assert [n for who, n in pairs if who == number] == list(range(2000))
+        assert [n for who, n in pairs if who == number] == list(range(1000))
 
 
 def test_ctrl_c_ends_a_wait_and_the_program(broker, t):
