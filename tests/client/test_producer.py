@@ -440,6 +440,27 @@ def test_many_threads_share_a_producer(broker, t, restless):
         assert [n for who, n in pairs if who == number] == list(range(1000))
 
 
+def test_waiting_in_a_callback_and_awaiting_a_blocking_delivery_are_refused(broker, t):
+    refused = []
+    with fastmq.Producer(broker.bootstrap) as producer:
+        other = producer.produce(t, b"1")
+
+        def on_delivery(error, found):
+            late = producer.produce(t, b"3")
+            for wait in (late.result, producer.flush):
+                try:
+                    wait()
+                except RuntimeError as error:
+                    refused.append(str(error))
+
+        producer.produce(t, b"2", on_delivery=on_delivery).result(30)
+        with pytest.raises(TypeError, match="result"):
+            other.__await__()
+    assert len(refused) == 2
+    assert all("I/O thread" in text for text in refused)
+    assert len(stored(broker.bootstrap, t)) == 3
+
+
 def test_ctrl_c_ends_a_wait_and_the_program(broker, t):
     program = f"""
 import os, signal, threading, fastmq

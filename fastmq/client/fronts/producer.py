@@ -69,6 +69,7 @@ class Producer:
         accumulator = self._machine.accumulator
         accumulator.wait_room = waits.wait_room
         accumulator.wait_done = waits.wait_done
+        accumulator.await_done = waits.refuse_await
         machine = self._machine
         self._pump.on_fork = lambda: machine.refuse(
             "this producer was made before a fork; make a new one in the child"
@@ -223,9 +224,16 @@ class _Waits:
             f"{self._machine.options.buffer_memory}: are the brokers reachable and fast enough?"
         )
 
+    def refuse_await(self, delivery: "Delivery[Any]") -> None:
+        """Tell that this front blocks."""
+        raise TypeError("await is for deliveries of fastmq.aio.Producer; here: .result()")
+
     def wait_done(self, delivery: "Delivery[Any]", timeout_s: float | None) -> None:
         """Wait until a delivery has changed."""
-        assert not self._pump.is_own_thread(), "a callback must not wait for a delivery"
+        if self._pump.is_own_thread():
+            raise RuntimeError(
+                "a callback must not wait for a delivery: it holds up the I/O thread"
+            )
         changed = threading.Event()
         delivery.add_waiter(changed.set)
         try:

@@ -72,7 +72,8 @@ class BlockingPump:
             ClientClosed: the pump is closed.
             Exception: the result, when that is one.
         """
-        assert not self.is_own_thread(), "the I/O thread must not wait for itself"
+        if self.is_own_thread():
+            raise RuntimeError("a callback must not wait: it runs in the client's I/O thread")
         ready = threading.Event()
         results: list[Any] = []
 
