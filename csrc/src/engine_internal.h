@@ -32,6 +32,7 @@
 #define FMQ_OUTPUT_HIGH_BYTES (1u << 20)   /* unsent memory above which frames wait */
 #define FMQ_UNWRITTEN_MAX_BYTES (64 << 20) /* appended, in memory, per directory */
 #define FMQ_DISK_STALL_NS 5000000000ll     /* a sync that takes longer: refuse instead of wait */
+#define FMQ_DISK_SLOW_NS 250000000ll       /* a sync that takes longer: nothing else may touch it */
 #define FMQ_RETRY_NS 500000000ll           /* after a write found no room */
 #define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
 #define FMQ_SWEEP_NS 500000000ll           /* deadlines of connections are looked at that often */
@@ -341,6 +342,8 @@ int fmq_partition_writable(const fmq_partition *partition); /* FMQ_OK or why not
 int64_t fmq_partition_local_end(const fmq_partition *partition);
 /* Up to where a produce waits: the high watermark, or for acks=1 only our own end. */
 int64_t fmq_partition_ack_level(const fmq_partition *partition, int16_t acks);
+/* Appending this batch would create a file, and a sync thread has been asked to do that first. */
+bool fmq_partition_awaits_file(fmq_partition *partition, const uint8_t *data, size_t size);
 void fmq_partition_add_wait(fmq_partition *partition, fmq_produce_wait *wait, int16_t acks);
 /* `end_bytes` of what is stable now; counts only without replicas, which know it themselves. */
 void fmq_partition_advance(fmq_partition *partition, int64_t stable_bytes);
@@ -363,6 +366,7 @@ int16_t fmq_error_code(int rc); /* return code -> error code on the wire */
 /* sync_threads.c */
 fmq_dir *fmq_dir_get(fmq_engine *engine, int32_t id); /* created at first use; NULL: no memory */
 bool fmq_dir_is_stalled(const fmq_dir *dir);          /* its disk does not answer */
+bool fmq_dir_is_slow(const fmq_dir *dir);             /* perhaps it does not */
 /* Count what the partition has unwritten; who waited for it to become less goes on. */
 void fmq_sync_recount(fmq_partition *partition);
 void fmq_dir_offline(fmq_dir *dir, int error);
@@ -371,6 +375,8 @@ void fmq_sync_note_dirty(fmq_partition *partition);
 void fmq_sync_collect(fmq_engine *engine);         /* finished jobs: advance, answer */
 void fmq_sync_due(fmq_engine *engine);             /* queue what has been dirty for long */
 void fmq_sync_wait_idle(fmq_partition *partition); /* no job of it runs when this returns */
+/* The same for a job that creates a file, but only for a moment. */
+void fmq_sync_wait_briefly(fmq_partition *partition);
 void fmq_sync_stop(fmq_engine *engine);
 
 /* follower.c */

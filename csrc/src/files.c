@@ -198,6 +198,18 @@ int fmq_segment_create_file(fmq_segment *segment, int64_t preallocate) {
     return result;
 }
 
+/* An open without O_CREAT asks nothing of the disk when the name was made a moment ago. */
+int fmq_segment_take_file(fmq_segment *segment) {
+    assert(!segment->file_exists && segment->fd < 0);
+    int fd = open_file(segment, 0);
+    if (fd < 0) {
+        return fd;
+    }
+    segment->file_exists = true;
+    lru_push(segment);
+    return FMQ_OK;
+}
+
 int fmq_segment_delete_files(fmq_segment *segment, bool strict) {
     static const char *const suffixes[] = {FMQ_SUFFIX_LOG, FMQ_SUFFIX_INDEX, FMQ_SUFFIX_TIMEINDEX};
     const fmq_env *env = segment->env;

@@ -200,8 +200,9 @@ static int snapshot_at_roll(fmq_log *log, int64_t offset) {
     return fmq_is_passing_error(result) ? FMQ_OK : result;
 }
 
-/* Make what the sealed segment leaves behind; nothing of it is seen unless the roll succeeds. */
-static int finish_active(fmq_log *log) {
+/* Make what the sealed segment leaves behind; nothing of it is seen unless the roll succeeds.  What
+ * is not written is left to the next flush. */
+static int finish_active(fmq_log *log, bool write) {
     fmq_segment *segment = fmq_log_active(log);
     int result = fmq_log_ready_active(log);
     if (result == FMQ_OK) {
@@ -212,7 +213,7 @@ static int finish_active(fmq_log *log) {
     }
     segment->sealed = false; /* until there is a new one */
     segment->index_unsynced = true;
-    return fmq_segment_save_index(segment, false);
+    return write ? fmq_segment_save_index(segment, false) : FMQ_OK;
 }
 
 /* Give back the blocks behind the end of a file that grows no more; they are only space. */
@@ -224,15 +225,41 @@ static void free_preallocated(fmq_segment *segment) {
     }
 }
 
+int fmq_log_drop_ready_file(fmq_log *log) {
+    char path[FMQ_PATH_MAX];
+    if (log->file_ready < 0) {
+        return FMQ_OK;
+    }
+    fmq_path(path, log->dir, log->file_ready, FMQ_SUFFIX_LOG);
+    log->file_ready = -1;
+    log->dir_change++;
+    int result = log->env->unlink(log->env->ctx, path);
+    return result == -ENOENT ? FMQ_OK : fmq_log_failed(log, result);
+}
+
+/* The file of a new segment: the one that a job made, where there is one. */
+static int have_file(fmq_log *log, fmq_segment *segment) {
+    if (log->file_ready >= 0 && log->file_ready == segment->base_offset) {
+        int result = fmq_segment_take_file(segment);
+        log->file_ready = result == FMQ_OK ? -1 : log->file_ready;
+        return result;
+    }
+    int result = fmq_log_drop_ready_file(log);
+    int64_t bytes = log->config.preallocate ? log->config.segment_bytes : 0;
+    return result == FMQ_OK ? fmq_segment_create_file(segment, bytes) : result;
+}
+
 int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     fmq_segment *old = fmq_log_active(log);
     assert(base_offset >= log->end_offset && old->size > 0);
-    int result = fmq_log_write_pending(log);
+    /* With a file that is there already nothing here touches the disk. */
+    bool is_ready = log->file_ready >= 0 && log->file_ready == base_offset;
+    int result = is_ready ? FMQ_OK : fmq_log_write_pending(log);
     if (result == FMQ_OK) {
         result = reserve_segment(log);
     }
     if (result == FMQ_OK) {
-        result = finish_active(log);
+        result = finish_active(log, !is_ready);
     }
     if (result != FMQ_OK) {
         return fmq_log_failed(log, result);
@@ -241,8 +268,7 @@ int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     if (segment == NULL) {
         return -ENOMEM;
     }
-    result =
-        fmq_segment_create_file(segment, log->config.preallocate ? log->config.segment_bytes : 0);
+    result = have_file(log, segment);
     if (result != FMQ_OK) {
         fmq_segment_unref(segment);
         return fmq_log_failed(log, result);
@@ -256,7 +282,7 @@ int fmq_log_roll(fmq_log *log, int64_t base_offset) {
     log->segments[log->segment_count++] = segment;
     log->dir_change++;
     memset(log->recent_appends, 0, sizeof log->recent_appends);
-    return fmq_log_failed(log, snapshot_at_roll(log, base_offset));
+    return is_ready ? FMQ_OK : fmq_log_failed(log, snapshot_at_roll(log, base_offset));
 }
 
 static bool is_roll_due(const fmq_log *log, const fmq_batch_header *h) {
@@ -266,6 +292,9 @@ static bool is_roll_due(const fmq_log *log, const fmq_batch_header *h) {
         return false;
     }
     int64_t size = segment->size + h->size;
+    if (log->file_ready >= 0) {
+        return true; /* a batch wanted it; none may be stored under a name that lies in between */
+    }
     if (size > config->segment_bytes || size > INT32_MAX ||
         fmq_batch_last_offset(h) - segment->base_offset > INT32_MAX) {
         return true;
@@ -461,12 +490,36 @@ static int make_room(fmq_log *log, const fmq_batch_header *h) {
         return FMQ_ERR_OFFSET_OUT_OF_RANGE; /* a follower resets the log before such a jump */
     }
     if (!segment->file_exists) {
-        int64_t bytes = log->config.preallocate ? log->config.segment_bytes : 0;
-        result = fmq_segment_create_file(segment, bytes);
+        result = have_file(log, segment);
     }
     /* Whoever created the file: its name is durable before its first batch is. */
     log->dir_change += segment->size == 0 && result == FMQ_OK;
     return fmq_log_failed(log, result);
+}
+
+bool fmq_log_needs_file(fmq_log *log, const uint8_t *data, size_t size) {
+    fmq_batch_header h;
+    if (log->file_under_way) {
+        return true;
+    }
+    if (log->failed || log->no_room || log->file_ready >= 0 || log->file_failed ||
+        fmq_batch_parse(data, size, &h) != FMQ_OK || h.size > log->config.segment_bytes ||
+        fmq_log_ready_active(log) != FMQ_OK) {
+        return false; /* the append will say what is wrong */
+    }
+    h.base_offset = log->end_offset;
+    if (log->config.log_append_time) {
+        h.max_timestamp = log->env->wall_ms(log->env->ctx);
+    }
+    return !fmq_log_active(log)->file_exists || is_roll_due(log, &h);
+}
+
+void fmq_log_want_file(fmq_log *log) {
+    log->file_wanted = true;
+}
+
+bool fmq_log_awaits_file(const fmq_log *log) {
+    return log->file_under_way;
 }
 
 int fmq_log_append(fmq_log *log, fmq_append *append) {
@@ -476,6 +529,11 @@ int fmq_log_append(fmq_log *log, fmq_append *append) {
     if (log->failed) {
         return -EIO;
     }
+    if (log->file_under_way) { /* a follower, a moment after it has led */
+        append->reason = "a file is being created";
+        return -ENOMEM; /* an error that passes */
+    }
+    log->file_failed = false;
     if (log->no_room) {
         append->reason = "there is no room on the disk";
         return -ENOSPC;

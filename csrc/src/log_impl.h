@@ -44,6 +44,10 @@ struct fmq_log {
     fmq_sync_job *jobs;         /* under way */
     fmq_pending_list pending;   /* deferred appends that no job has taken */
     bool no_room;               /* the last job could not write them */
+    bool file_wanted;           /* the next job creates the file of a segment at the log end */
+    bool file_under_way;        /* a job is doing it: nothing may be appended until it has ended */
+    bool file_failed;           /* it could not: the append tries for itself, once */
+    int64_t file_ready;         /* base offset of the empty file that a job created, or -1 */
 };
 
 static inline fmq_segment *fmq_log_active(const fmq_log *log) {
@@ -63,6 +67,9 @@ int32_t fmq_log_find_segment(const fmq_log *log, int64_t offset);
 
 /* Close the active segment and begin a new one at `base_offset`. */
 int fmq_log_roll(fmq_log *log, int64_t base_offset);
+
+/* Remove the file that a job created and no append has taken. */
+int fmq_log_drop_ready_file(fmq_log *log);
 
 /* Put `segment` behind the others. */
 int fmq_log_push_segment(fmq_log *log, fmq_segment *segment);

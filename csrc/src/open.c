@@ -133,6 +133,7 @@ int fmq_log_open(const fmq_env *env, fmq_files *files, const fmq_log_open_option
                      .config = options->config,
                      .snapshot_offset = -1,
                      .snapshot_unsynced = -1,
+                     .file_ready = -1,
                      .dir = fmq_alloc(env, dir_size)};
     int result = log->dir == NULL ? -ENOMEM : FMQ_OK;
     if (result == FMQ_OK) {

@@ -196,6 +196,17 @@ static bool may_defer(const fmq_partition *partition) {
     return partition->config->flush == FMQ_FLUSH_ACK && partition->engine->options.sync_threads > 0;
 }
 
+bool fmq_partition_awaits_file(fmq_partition *partition, const uint8_t *data, size_t size) {
+    if (!may_defer(partition) || fmq_partition_writable(partition) != FMQ_OK ||
+        fmq_partition_open(partition) != FMQ_OK || fmq_dir_is_stalled(partition->dir) ||
+        !fmq_log_needs_file(partition->log, data, size)) {
+        return false;
+    }
+    fmq_log_want_file(partition->log);
+    fmq_sync_request(partition);
+    return true;
+}
+
 void fmq_partition_note_append(fmq_partition *partition, const fmq_append *append) {
     partition->end_bytes += (int64_t)append->size;
     if (partition->replicas != NULL) {
@@ -218,6 +229,18 @@ void fmq_partition_note_append(fmq_partition *partition, const fmq_append *appen
     }
 }
 
+/* Frames wait until a sync thread has made their file (fmq_partition_awaits_file); Python's appends
+ * cannot, and make it themselves unless the disk seems to hang. */
+static bool must_not_wait(fmq_partition *partition, const fmq_append *append) {
+    if (fmq_log_awaits_file(partition->log)) {
+        fmq_sync_wait_briefly(partition); /* without the lock: everything may have changed */
+    }
+    return partition->log == NULL || fmq_partition_writable(partition) != FMQ_OK ||
+           fmq_log_awaits_file(partition->log) ||
+           (append->deferred && fmq_dir_is_slow(partition->dir) &&
+            fmq_log_needs_file(partition->log, append->data, append->size));
+}
+
 int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
     int rc = fmq_partition_writable(partition);
     if (rc == FMQ_OK) {
@@ -231,8 +254,12 @@ int fmq_partition_do_append(fmq_partition *partition, fmq_append *append) {
         append->reason = "the disk does not answer";
         return FMQ_ERR_KAFKA_STORAGE_ERROR;
     }
-    append->leader_epoch = partition->leader_epoch;
     append->deferred = may_defer(partition);
+    if (must_not_wait(partition, append)) {
+        append->reason = "the disk does not answer";
+        return FMQ_ERR_KAFKA_STORAGE_ERROR;
+    }
+    append->leader_epoch = partition->leader_epoch;
     rc = fmq_log_append(partition->log, append);
     if (rc != FMQ_OK) {
         return fmq_partition_note_failure(partition, rc);
@@ -675,7 +702,7 @@ int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64
  * opens it because its segments may have grown old. */
 int fmq_partition_apply_retention(fmq_partition *partition, int64_t now_ms) {
     int rc = enter(partition);
-    if (rc == FMQ_OK) {
+    if (rc == FMQ_OK && !fmq_dir_is_slow(partition->dir) && !fmq_log_awaits_file(partition->log)) {
         rc = fmq_log_apply_retention(partition->log, partition->high_watermark, now_ms);
         fmq_partition_note_failure(partition, rc);
     }
@@ -685,7 +712,8 @@ int fmq_partition_apply_retention(fmq_partition *partition, int64_t now_ms) {
 int fmq_partition_roll_if_due(fmq_partition *partition, int64_t now_ms) {
     fmq_lock_take(&partition->engine->lock);
     int rc = FMQ_OK;
-    if (partition->log != NULL) {
+    if (partition->log != NULL && !fmq_dir_is_slow(partition->dir) &&
+        !fmq_log_awaits_file(partition->log)) {
         rc = fmq_partition_note_failure(partition, fmq_log_roll_if_due(partition->log, now_ms));
     }
     return leave(partition, rc);
@@ -732,8 +760,9 @@ static int flush_locked(fmq_partition *partition) {
 
 int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point) {
     fmq_lock_take(&partition->engine->lock);
-    int rc = partition->log != NULL ? fmq_partition_note_failure(partition, flush_locked(partition))
-                                    : FMQ_OK;
+    /* On a disk that hangs it would hang with the lock; the recovery point stays where it is. */
+    bool may_flush = partition->log != NULL && !fmq_dir_is_slow(partition->dir);
+    int rc = may_flush ? fmq_partition_note_failure(partition, flush_locked(partition)) : FMQ_OK;
     *out_recovery_point = partition->recovery_point;
     return leave(partition, rc);
 }

@@ -284,14 +284,20 @@ static fmq_verdict wait_for_acks(fmq_conn *conn, const produce_request *produce,
     return FMQ_FRAME_DONE;
 }
 
-/* Too much waits to be written: the frame waits, too, rather than the whole reactor.  A disk that
+/* Too much waits to be written, or a file to be created: the frame waits, rather than the whole
+ * reactor.  A disk that
  * does not answer at all is no reason to wait: appends are refused then. */
 static bool wait_for_disk(fmq_conn *conn, const produce_request *produce) {
     fmq_engine *engine = conn->engine;
     for (uint32_t i = 0; i < produce->entry_count; i++) {
-        const fmq_partition *partition = engine->produce_entries[i].partition;
-        if (partition != NULL && partition->dir->unwritten > FMQ_UNWRITTEN_MAX_BYTES &&
-            !fmq_dir_is_stalled(partition->dir)) {
+        const fmq_produce_entry *entry = &engine->produce_entries[i];
+        fmq_partition *partition = entry->partition;
+        if (partition == NULL) {
+            continue;
+        }
+        bool is_full = partition->dir->unwritten > FMQ_UNWRITTEN_MAX_BYTES &&
+                       !fmq_dir_is_stalled(partition->dir);
+        if (is_full || fmq_partition_awaits_file(partition, entry->records, entry->records_size)) {
             conn->blocked |= FMQ_BLOCKED_DISK;
             fmq_list_push(&engine->disk_waiters, &conn->disk_link);
             return true;

@@ -248,7 +248,10 @@ int fmq_log_truncate_to(fmq_log *log, int64_t offset) {
     if (offset < log->segments[0]->base_offset) {
         return fmq_log_reset(log, offset);
     }
-    int result = fmq_log_write_pending(log); /* the cut looks for batches in the file */
+    int result = fmq_log_drop_ready_file(log);
+    if (result == FMQ_OK) {
+        result = fmq_log_write_pending(log); /* the cut looks for batches in the file */
+    }
     if (result == FMQ_OK) {
         result = truncate_to(log, offset);
     }
@@ -293,7 +296,10 @@ int fmq_log_reset(fmq_log *log, int64_t offset) {
     if (log->failed) {
         return -EIO;
     }
-    int result = reset(log, offset);
+    int result = fmq_log_drop_ready_file(log);
+    if (result == FMQ_OK) {
+        result = reset(log, offset);
+    }
     if (result == FMQ_OK) {
         fmq_epochs_truncate_end(&log->epochs, 0);
         lower_end(log, offset);

@@ -64,6 +64,8 @@ void fmq_segment_detach(fmq_segment *segment, int64_t cut_position);
 
 /* Create the file (the name must be free or empty) and preallocate `preallocate` bytes when > 0. */
 int fmq_segment_create_file(fmq_segment *segment, int64_t preallocate);
+/* Take over an empty file that is there already. */
+int fmq_segment_take_file(fmq_segment *segment);
 
 /* Take the batch `h` that is now stored at `position` into index and statistics.
  * The caller has called fmq_index_reserve. */

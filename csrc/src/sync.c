@@ -48,7 +48,7 @@ bool fmq_log_needs_sync(const fmq_log *log) {
 }
 
 int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
-    *job = (fmq_sync_job){.dir = log->dir, .end_offset = log->synced_offset};
+    *job = (fmq_sync_job){.dir = log->dir, .end_offset = log->synced_offset, .new_base = -1};
     if (log->failed) {
         return -EIO;
     }
@@ -79,6 +79,10 @@ int fmq_log_sync_begin(fmq_log *log, fmq_sync_job *job) {
     job->writes.tail = log->pending.tail;
     job->writes.bytes = log->pending.bytes;
     log->pending = (fmq_pending_list){0};
+    if (log->file_wanted && log->jobs == NULL) {
+        job->new_base = log->end_offset;
+        log->file_under_way = true;
+    }
     job->sync_dir = log->dir_change != log->dir_change_synced;
     job->dir_change = log->dir_change;
     job->next = log->jobs;
@@ -94,8 +98,23 @@ static int check_alive(const fmq_env *env, int fd) {
     return got < 0 ? (int)got : FMQ_OK;
 }
 
+/* The file of the next segment; no more than its name, so that taking it waits for nothing. */
+static int create_next(const fmq_sync_job *job) {
+    const fmq_env *env = job->env;
+    char path[FMQ_PATH_MAX];
+    fmq_path(path, job->dir, job->new_base, FMQ_SUFFIX_LOG);
+    int fd = env->open(env->ctx, path, O_RDWR | O_CREAT, 0644);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t size = env->file_size(env->ctx, fd);
+    env->close(env->ctx, fd);
+    return size < 0 ? (int)size : size > 0 ? -EEXIST : FMQ_OK;
+}
+
 int fmq_sync_job_run(fmq_sync_job *job) {
     const fmq_env *env = job->env;
+    job->new_result = job->new_base >= 0 ? create_next(job) : FMQ_OK;
     int written = fmq_pending_write(env, job->writes.head);
     if (written != FMQ_OK) {
         job->write_failed = true;
@@ -127,6 +146,19 @@ static void take_writes_back(fmq_log *log, fmq_sync_job *job, int result) {
     log->failed = log->failed || result != FMQ_OK;
 }
 
+/* The job's new file becomes that of the next segment, if the log still ends where it did. */
+static void take_new_file(fmq_log *log, const fmq_sync_job *job) {
+    log->file_wanted = log->file_under_way = false;
+    log->file_failed = job->new_result != FMQ_OK;
+    if (log->file_failed || log->failed) {
+        return;
+    }
+    log->file_ready = job->new_base;
+    if (job->new_base != log->end_offset) {
+        (void)fmq_log_drop_ready_file(log);
+    }
+}
+
 void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
     if (job->env != NULL) {
         fmq_sync_job **link = &log->jobs;
@@ -142,6 +174,9 @@ void fmq_log_sync_end(fmq_log *log, fmq_sync_job *job, int result) {
     }
     job->segment_count = 0;
     take_writes_back(log, job, result);
+    if (job->env != NULL && job->new_base >= 0) {
+        take_new_file(log, job);
+    }
     if (log->failed || result != FMQ_OK) {
         return;
     }
@@ -253,6 +288,12 @@ int fmq_log_flush_begin(fmq_log *log, fmq_flush_job *job) {
     *job = (fmq_flush_job){.snapshot_offset = -1, .obsolete_snapshot = -1};
     if (log->failed) {
         return -EIO;
+    }
+    /* What is written below takes the active segment for one that may go on. */
+    log->file_wanted = false;
+    int dropped = fmq_log_drop_ready_file(log);
+    if (dropped != FMQ_OK) {
+        return dropped;
     }
     bool is_needed = log->flushed_offset < log->end_offset || log->epochs.dirty ||
                      log->dir_change != log->dir_change_synced;

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <time.h>
 
+#define FMQ_SYNC_POLLS_MAX 50   /* of them, for an append that waits for a file */
 #define FMQ_SYNC_POLL_NS 200000 /* how often closing looks whether a sync has ended */
 
 /* ---- directories ----------------------------------------------------------------------------*/
@@ -46,16 +47,31 @@ bool fmq_dir_is_stalled(const fmq_dir *dir) {
     return dir->engine->now_ns - oldest->sync_began_ns > FMQ_DISK_STALL_NS;
 }
 
+bool fmq_dir_is_slow(const fmq_dir *dir) {
+    if (fmq_list_empty(&dir->running)) {
+        return false;
+    }
+    const fmq_env *env = dir->engine->env;
+    const fmq_partition *oldest = FMQ_ENTRY(dir->running.next, const fmq_partition, sync_link);
+    return env->mono_ns(env->ctx) - oldest->sync_began_ns > FMQ_DISK_SLOW_NS;
+}
+
+static void wake_disk_waiters(fmq_engine *engine) {
+    while (!fmq_list_empty(&engine->disk_waiters)) {
+        fmq_conn *conn = FMQ_ENTRY(engine->disk_waiters.next, fmq_conn, disk_link);
+        fmq_list_remove(&conn->disk_link);
+        fmq_conn_unblock(conn, FMQ_BLOCKED_DISK);
+    }
+}
+
 void fmq_sync_recount(fmq_partition *partition) {
     fmq_engine *engine = partition->engine;
     int64_t now = partition->log != NULL ? fmq_log_unwritten(partition->log) : 0;
     bool is_less = now < partition->unwritten;
     partition->dir->unwritten += now - partition->unwritten;
     partition->unwritten = now;
-    while (is_less && !fmq_list_empty(&engine->disk_waiters)) {
-        fmq_conn *conn = FMQ_ENTRY(engine->disk_waiters.next, fmq_conn, disk_link);
-        fmq_list_remove(&conn->disk_link);
-        fmq_conn_unblock(conn, FMQ_BLOCKED_DISK);
+    if (is_less) {
+        wake_disk_waiters(engine);
     }
 }
 
@@ -214,8 +230,12 @@ static void finish(fmq_engine *engine, fmq_sync_result *result) {
     fmq_partition *partition = result->partition;
     partition->sync_state = FMQ_SYNC_IDLE;
     fmq_list_remove(&partition->sync_link);
+    bool made_file = result->job.new_base >= 0;
     fmq_log_sync_end(partition->log, &result->job, result->result);
     fmq_sync_recount(partition);
+    if (made_file) {
+        wake_disk_waiters(engine);
+    }
     engine->counters.syncs++;
     engine->counters.sync_ns += (uint64_t)result->took_ns;
     if (result->result == FMQ_OK) {
@@ -280,6 +300,19 @@ void fmq_sync_wait_idle(fmq_partition *partition) {
         (void)nanosleep(&pause, NULL);
         fmq_lock_take(&engine->lock);
         partition->sync_again = false;
+        fmq_sync_collect(engine);
+    }
+}
+
+void fmq_sync_wait_briefly(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    for (int i = 0;
+         i < FMQ_SYNC_POLLS_MAX && partition->log != NULL && fmq_log_awaits_file(partition->log);
+         i++) {
+        struct timespec pause = {0, FMQ_SYNC_POLL_NS};
+        fmq_lock_give(&engine->lock);
+        (void)nanosleep(&pause, NULL);
+        fmq_lock_take(&engine->lock);
         fmq_sync_collect(engine);
     }
 }

@@ -11,7 +11,7 @@ import random
 import time
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from support.broker import Broker, BrokerDied
@@ -215,13 +215,79 @@ def test_one_hanging_directory_does_not_stop_the_others(tmp_path):
         assert produce_one(broker, hanging[0], wait_s=20.0) is not None
 
 
-def produce_one(broker: Broker, partition: int, wait_s: float) -> float | None:
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside-another"])
+def test_a_new_file_on_a_hanging_disk_stops_only_who_waits_for_it(tmp_path, beside):
+    """The first file of a partition, and a roll, while the disk hangs: neither may be made by the
+    thread that serves everybody. What needs no disk goes on, with one log directory too.
+    """
+    good = tmp_path / "good"
+    good.mkdir()
+    big = b"0:" + bytes(600_000)  # the second one does not fit into the segment
+    with (
+        LoopFS(tmp_path, 128) as disk,
+        broker_on(tmp_path, f"{good},{disk.path / 'data'}" if beside else disk.path / "data") as b,
+    ):
+        create_topic(b, TOPIC, 8, {"segment.bytes": str(1 << 20)})
+        where = disk.path / "data"
+        hanging = sorted(int(p.name.rpartition("-")[2]) for p in where.glob(f"{TOPIC}-*"))
+        full, fresh = hanging[:2]
+        on_good = sorted(set(range(8)) - set(hanging))
+        for partition in [full, *on_good[:1]]:
+            assert produce_one(b, partition, wait_s=20.0, value=big) is not None
+        commit(b, full)
+        with disk.frozen():
+            assert produce_one(b, fresh, wait_s=1.0) is None, "acknowledged without a disk"
+            assert produce_one(b, full, wait_s=1.0, value=big) is None, "acknowledged"
+            what_needs_no_disk(b, full)
+            for partition in on_good[:1]:
+                assert produce_one(b, partition, wait_s=20.0, value=big) is not None, "it waits"
+        for partition in (full, fresh):
+            assert produce_one(b, partition, wait_s=30.0, value=big) is not None
+        b.kill()
+        b.start()
+        found = read_all(b, TOPIC, 8)
+        for partition in (full, fresh):
+            assert [o for o, _ in found[partition]] == list(range(len(found[partition])))
+            assert found[partition]
+
+
+def commit(broker: Broker, partition: int) -> None:
+    """Commit offset 1 of a partition for the group `group`."""
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "group"})
+    consumer.commit(offsets=[TopicPartition(TOPIC, partition, 1)], asynchronous=False)
+    consumer.close()
+
+
+def what_needs_no_disk(broker: Broker, partition: int) -> None:
+    """Metadata, committed offsets, and records that are in memory."""
+    AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=10)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "group",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    place = TopicPartition(TOPIC, partition, 0)
+    assert consumer.committed([place], timeout=10)[0].offset == 1
+    consumer.assign([place])
+    message = consumer.poll(10)
+    assert message is not None, "no record"
+    assert message.error() is None, message.error()
+    consumer.close()
+
+
+def produce_one(
+    broker: Broker, partition: int, wait_s: float, value: bytes = b"0:x"
+) -> float | None:
     """Seconds until a record was acknowledged; None when that took longer than `wait_s`."""
     producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "log_level": 2})
     began = time.monotonic()
     failures = []
     producer.produce(
-        TOPIC, b"0:x", partition=partition, on_delivery=lambda e, _m: e and failures.append(e)
+        TOPIC, value, partition=partition, on_delivery=lambda e, _m: e and failures.append(e)
     )
     left = producer.flush(wait_s)
     took = time.monotonic() - began

@@ -185,7 +185,17 @@ struct fmq_sync_job {
         int64_t bytes;
     } writes;
     bool write_failed; /* nothing was synced, because not everything could be written */
+    int64_t new_base;  /* of a segment whose file is to be created, or -1 */
+    int new_result;    /* how that went */
 };
+
+/* Whether appending this batch would create a file: the first of the log, or that of a roll.  Who
+ * must not wait for a disk asks for it (fmq_log_want_file), appends nothing until the next sync job
+ * has ended, and finds the file made; a failure is met by the append then. */
+bool fmq_log_needs_file(fmq_log *log, const uint8_t *data, size_t size);
+void fmq_log_want_file(fmq_log *log);
+/* A job is creating the file: an append has to wait until it has ended. */
+bool fmq_log_awaits_file(const fmq_log *log);
 
 /* Bytes of deferred appends that may not be in the file yet. */
 int64_t fmq_log_unwritten(const fmq_log *log);
