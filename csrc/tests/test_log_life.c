@@ -219,6 +219,56 @@ static void syncs_what_was_there_when_the_job_began(void) {
     end();
 }
 
+static bool needs_file(void) {
+    uint8_t batch[1024];
+    size_t size = fixture_batch_of(batch, &(fixture_spec){.padding = 300});
+    return fmq_log_needs_file(log_, batch, size);
+}
+
+/* A job makes the file that the next append needs. */
+static void make_file(void) {
+    fmq_sync_job job;
+    while (!needs_file()) {
+        fill(1);
+    }
+    fmq_log_want_file(log_);
+    CHECK_EQ(fmq_log_sync_begin(log_, &job), FMQ_OK);
+    CHECK_EQ(job.new_base, fmq_log_end(log_));
+    CHECK(fmq_log_awaits_file(log_) && needs_file());
+    CHECK_EQ(fixture_append(log_, &(fixture_spec){.padding = 300}, NULL), -ENOMEM);
+    CHECK_EQ(fmq_sync_job_run(&job), FMQ_OK);
+    fmq_log_sync_end(log_, &job, FMQ_OK);
+    CHECK(!fmq_log_awaits_file(log_) && !needs_file());
+}
+
+static void takes_files_that_jobs_made(void) {
+    begin();
+    for (int32_t count = 1; count < 6; count++) {
+        make_file();
+        fill(1); /* it goes into the new file, small as it is */
+        CHECK_EQ(fmq_log_segment_count(log_), count);
+    }
+    int64_t log_end = fmq_log_end(log_);
+    for (int32_t clean = 0; clean < 2; clean++) {
+        make_file(); /* and nobody takes it */
+        log_end = fmq_log_end(log_);
+        CHECK_EQ(fmq_log_close(log_, clean != 0), FMQ_OK);
+        CHECK_EQ(reopen(0, log_end, clean != 0), FMQ_OK);
+        CHECK_EQ(fmq_log_end(log_), log_end);
+        fmq_slice last = read_at(log_end - 1);
+        CHECK_EQ(last.next_offset, log_end);
+        fmq_segment_unref(last.segment);
+    }
+    make_file();
+    CHECK_EQ(fmq_log_truncate_to(log_, 3), FMQ_OK);
+    fill(2);
+    CHECK_EQ(fmq_log_close(log_, true), FMQ_OK);
+    CHECK_EQ(reopen(0, 5, true), FMQ_OK);
+    CHECK_EQ(fmq_log_end(log_), 5);
+    CHECK_EQ(fmq_log_segment_count(log_), 1);
+    end();
+}
+
 /* ---- slices ---------------------------------------------------------------------------------- */
 
 static void keeps_deleted_segments_readable(void) {
@@ -654,6 +704,7 @@ int main(void) {
     RUN(takes_gaps_from_a_leader);
     RUN(knows_duplicates_after_a_restart);
     RUN(syncs_what_was_there_when_the_job_began);
+    RUN(takes_files_that_jobs_made);
     RUN(keeps_deleted_segments_readable);
     RUN(tells_readers_of_a_truncation);
     RUN(holds_few_files_open);
