@@ -216,7 +216,7 @@ def test_a_wrong_command_names_the_right_one(call):
     assert "Did you mean 'topic'?" in call("topics", code=2).err
 
 
-def test_profiles(call, served):
+def test_profiles(call, served, monkeypatch):
     assert "bootstrap_servers=" in call("profile", "set", "one", "linger_ms=5", code=2).err
     call("profile", "set", "one", f"bootstrap.servers={served.bootstrap}", "client_id=me")
     call("profile", "set", "two", "bootstrap_servers=127.0.0.1:1", "linger_ms=5")
@@ -227,6 +227,8 @@ def test_profiles(call, served):
     call("topic", "list", code=3)
     call("topic", "list", "--profile", "one")
     call("topic", "list", "-b", served.bootstrap)
+    monkeypatch.setenv("FASTMQ_PROFILE", "one")
+    call("topic", "list")
     call("profile", "set", "one", "client_id=")
     assert "client_id" not in call("profile", "show", "one").out
     assert "there are: one, two" in call("topic", "list", "--profile", "three", code=2).err
