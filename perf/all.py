@@ -12,6 +12,7 @@ SCRIPTS = (
     "durable.py",
     "librdkafka.py",
     "client_producer.py",
+    "client_consumer.py",
     "latency.py",
     "group_start.py",
 )
