@@ -227,6 +227,10 @@ def measure(target: harness.Target, what: str, client: str, **request: Any) -> d
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians in Markdown."""
     lines = [
+        "# Python clients against fastmq",
+        "",
+        "Medians; perf/clients.py tells how they are measured.",
+        "",
         "| client | what | bytes | records/s | client CPU s/million | broker CPU s/million |",
         "|---|---|---:|---:|---:|---:|",
     ]

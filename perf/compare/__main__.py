@@ -52,6 +52,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where the brokers' data goes")
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory of the results")
     parser.add_argument("--name", default="compare", help="of the files written there")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep what the report there says of other workloads"
+    )
     parser.add_argument("--no-install", action="store_true", help="skip peers that are not there")
     parser.add_argument("--note", default="", help="a sentence for the report")
     parser.add_argument("--list", action="store_true", help="the workloads' names")
@@ -166,6 +169,8 @@ def main() -> int:
     context["minutes"] = round((time.time() - began) / 60, 1)
     context["note"] = options.note
     document = report.document(session, rows, options, context, peers)
+    if options.merge:
+        document = report.merged(document, options.output / f"{options.name}.json")
     for path in report.write(document, options.output, options.name):
         session.say(f"wrote {path}")
     return 1 if session.skipped else 0

@@ -18,6 +18,7 @@ from compare.peers import Running
 from compare.session import Session, generator, measured
 
 ADMIN_TIMEOUT_S = 120
+DELETE_TIMEOUT_S = 30
 HERE = Path(__file__).resolve().parent
 # What makes an acknowledgement wait for the disk.
 DURABLE = {"fastmq": {"fastmq.flush": "ack"}, "kafka": {"flush.messages": "1"}}
@@ -53,6 +54,21 @@ def topic(
     finally:
         deleted = client.delete_topics([name], operation_timeout=ADMIN_TIMEOUT_S)
         deleted[name].result(ADMIN_TIMEOUT_S)
+        wait_for_no_files(running, name)
+
+
+def wait_for_no_files(running: Running, name: str) -> None:
+    """Wait until a topic's files are gone: their pages are what the next one writes to.
+
+    A broker that is paused before it has removed them would charge whoever comes next for memory
+    that the host has to hand out anew, and for the removal. It ends after a while: this is about
+    fairness only.
+    """
+    deadline = time.monotonic() + DELETE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if not any(running.peer.root.glob(f"**/{name}-*")):
+            return
+        time.sleep(0.05)
 
 
 def wait_for_leaders(client: AdminClient, name: str, partitions: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from compare import plots, tables
 from compare.peers import Peer
 from compare.session import Session
-from compare.workloads import Workload
+from compare.workloads import WORKLOADS, Workload
 
 FORMAT = 1
 
@@ -45,6 +45,32 @@ def document(
         "summary": summary(session.results),
         "skipped": session.skipped,
         "results": session.results,
+    }
+
+
+def merged(new: dict[str, Any], path: Path) -> dict[str, Any]:
+    """An earlier report with the workloads of a new one replaced or added.
+
+    The earlier run's time, command and machine are kept, in `earlier`.
+    """
+    if not path.exists():
+        return new
+    old = json.loads(path.read_text())
+    again = set(new["summary"])
+    results = [r for r in old["results"] if r["workload"] not in again] + new["results"]
+    kept = [s for s in old["skipped"] if not any(s.startswith(f"{name}:") for name in again)]
+    # In the order of the table of workloads, whichever run they come from.
+    titles = {**old["workloads"], **new["workloads"]}
+    order = [w.name for w in WORKLOADS if w.name in titles]
+    run = {key: old[key] for key in ("when", "command", "context")}
+    return {
+        **new,
+        "peers": {**old["peers"], **new["peers"]},
+        "workloads": {name: titles[name] for name in order},
+        "summary": summary(sorted(results, key=lambda r: order.index(r["workload"]))),
+        "skipped": kept + new["skipped"],
+        "results": results,
+        "earlier": [*old.get("earlier", []), run],
     }
 
 

@@ -57,6 +57,12 @@ def _head(found: dict[str, Any]) -> str:
         f"others used {context['busy_share_before']:.0%} of the machine just before, "
         f"load average {context['load_average_before'][0]:.1f}.",
     ]
+    for run in found.get("earlier", []):
+        lines.append(
+            f"Other rows come from a run of the same command at {run['when']}, commit "
+            f"{run['context']['commit'][:12]}, {run['command']['rounds']} rounds of "
+            f"{run['command']['seconds']} s."
+        )
     if context["note"]:
         lines.append(context["note"])
     lines += [
