@@ -1,7 +1,8 @@
 /* engine_internal.h - structures shared by the files of the engine.
  *
  *   engine.c     life cycle, topic registry, events
- *   partition.c  opening, appends, high watermark, waiters; calls for Python
+ *   partition.c  opening, appends, high watermark, waiters, role
+ *   partition_calls.c  snapshots, look-ups and upkeep for other threads
  *   sync_threads.c  log directories and their sync threads
  *   conn.c       connections: answers in order, output
  *   produce.c    the Produce request

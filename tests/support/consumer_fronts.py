@@ -6,9 +6,12 @@ from typing import Any, Self
 
 import anyio
 import trio
+from confluent_kafka import Producer
 
 import fastmq
 import fastmq.aio
+
+from support.broker import Broker
 
 FRONTS = ["blocking", "trio", "asyncio"]
 LIMIT_S = 20
@@ -81,3 +84,20 @@ class _Either:
                     if len(found) == count:
                         break
         return found
+
+
+def create(broker: Broker, topic: str, partitions: int = 1, **config: Any) -> None:
+    with fastmq.Admin(broker.bootstrap) as admin:
+        admin.create_topic(topic, partitions, config=config)
+
+
+def fill(broker: Broker, topic: str, count: int, *, partitions: int = 1, **options: Any) -> None:
+    """Values 0.. in turn over the partitions."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5, **options})
+    for n in range(count):
+        producer.produce(topic, b"%d" % n, key=b"k%d" % n, partition=n % partitions)
+    assert producer.flush(20) == 0
+
+
+def values(records: list[Any]) -> list[int]:
+    return [int(r.value) for r in records]
