@@ -199,9 +199,9 @@ _NETWORK: Final = (
         "socket.send.buffer.bytes",
         _INT,
         102_400,
-        "Send buffer of a socket.",
+        "Send buffer of a connection, SO_SNDBUF; -1: the operating system's. What is under way "
+        "then stays in the processor's cache; a larger one helps consumers far away.",
         at_least(-1),
-        "the operating system sizes its buffers by itself",
     ),
     fixed(
         "socket.receive.buffer.bytes",

@@ -425,9 +425,10 @@ def _make_engine(config: BrokerConfig, *, test_mode: bool) -> Engine:
 
 def _open_listeners(config: BrokerConfig) -> list[OpenListener]:
     opened: list[OpenListener] = []
+    send_buffer_bytes = config.get_int("socket.send.buffer.bytes")
     try:
         for number, spec in enumerate(config.listeners):
-            opened.append(open_listener(number, spec))
+            opened.append(open_listener(number, spec, send_buffer_bytes))
     except BaseException:
         _close_listeners(opened)
         raise

@@ -72,19 +72,23 @@ class OpenListener:
         self.sockets.clear()
 
 
-def open_listener(listener_id: int, spec: Listener) -> OpenListener:
+def open_listener(listener_id: int, spec: Listener, send_buffer_bytes: int = -1) -> OpenListener:
     """Bind and listen.
 
     Args:
         listener_id: handed to the engine with each connection.
         spec: what to bind; an empty advertised host becomes this machine's name, an advertised
             port 0 the port that was bound.
+        send_buffer_bytes: of each connection; 0 or less leaves it to the operating system.
 
     Raises:
         AddressInUseError: the port is taken.
         ConfigError: the address cannot be bound for another reason.
     """
     sockets = bind_sockets(spec.host, spec.port)
+    for sock in sockets if send_buffer_bytes > 0 else ():
+        # Connections inherit it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     bound = sockets[0].getsockname()[1]
     return OpenListener(
         listener_id,

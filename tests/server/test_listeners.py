@@ -21,8 +21,9 @@ def spec(host="127.0.0.1", port=0, told="", told_port=0):
     return Listener("PLAINTEXT", "PLAINTEXT", host, port, told, told_port)
 
 
-async def test_accepts_and_hands_over_with_the_peers_address(nursery):
-    listener = open_listener(7, spec())
+@pytest.mark.parametrize("send_buffer_bytes", [-1, 50_000])
+async def test_accepts_and_hands_over_with_the_peers_address(nursery, send_buffer_bytes):
+    listener = open_listener(7, spec(), send_buffer_bytes)
     send, receive = trio.open_memory_channel(10)
 
     def take_over(which, sock, host):
@@ -34,6 +35,9 @@ async def test_accepts_and_hands_over_with_the_peers_address(nursery):
     assert (listener_id, host) == (7, "127.0.0.1")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert not sock.getblocking()
+    # Linux counts its own overhead as much again; left alone, buffers of loopback are larger.
+    chosen = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * send_buffer_bytes
+    assert chosen == (send_buffer_bytes > 0)
     sock.close()
     listener.close()
 
