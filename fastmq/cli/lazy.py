@@ -14,14 +14,20 @@ class LazyGroup(click.Group):
 
     Args:
         table: name to (module, attribute, what --help says in one line).
+        unlisted: the same for other names that work, too.
     """
 
     # Any: click's own arguments.
     def __init__(
-        self, *args: Any, table: Mapping[str, tuple[str, str, str]] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        table: Mapping[str, tuple[str, str, str]] | None = None,
+        unlisted: Mapping[str, tuple[str, str, str]] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.table = dict(table or {})
+        self.unlisted = dict(unlisted or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
@@ -29,9 +35,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
-        if cmd_name not in self.table:
+        found = self.table.get(cmd_name) or self.unlisted.get(cmd_name)
+        if found is None:
             return None
-        module, attribute, _ = self.table[cmd_name]
+        module, attribute, _ = found
         return cast("click.Command", getattr(import_module(module), attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -44,7 +51,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; say which one may be meant when there is none of that name."""
         name = args[0] if args else ""
-        if name and name not in self.table and not name.startswith("-"):
+        known = name in self.table or name in self.unlisted
+        if name and not known and not name.startswith("-"):
             from difflib import get_close_matches
 
             near = get_close_matches(name, self.table, n=1, cutoff=0.5)

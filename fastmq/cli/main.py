@@ -33,6 +33,9 @@ _COMMANDS = {
     "protocol": ("fastmq.cli.protocol", "protocol", "Show the APIs and message schemas."),
 }
 
+# Kafka users look for this name.
+_UNLISTED = {"dump-log": ("fastmq.cli.log", "dump", "")}
+
 _EXIT_INTERRUPTED = 130
 
 _EPILOG = """\b
@@ -68,6 +71,7 @@ class _Main(LazyGroup):
 @click.group(
     cls=_Main,
     table=_COMMANDS,
+    unlisted=_UNLISTED,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

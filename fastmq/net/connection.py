@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from fastmq._version import __version__
 from fastmq.errors import ErrorCode, KafkaError, ProtocolError
-from fastmq.net.frames import FrameReader
+from fastmq.net.frames import Frame, FrameReader
 from fastmq.protocol import (
     APIS,
     ApiKey,
@@ -150,7 +150,7 @@ class Connection:
 
     # ---------------------------------------------------------------------------------- private
 
-    def _decode(self, frame: bytes | bytearray) -> Answer | None:
+    def _decode(self, frame: Frame) -> Answer | None:
         if not self._expected:
             raise ProtocolError("the peer sends an answer to no request")
         expected = self._expected.popleft()
@@ -168,7 +168,7 @@ class Connection:
         )
         self.send(request, version)
 
-    def _negotiate(self, frame: bytes | bytearray, version: int) -> None:
+    def _negotiate(self, frame: Frame, version: int) -> None:
         unknown = ErrorCode.UNSUPPORTED_VERSION
         if version > 0 and frame[4:6] == int(unknown).to_bytes(2, "big"):
             # A broker that does not know our version answers as if we had asked in version 0.

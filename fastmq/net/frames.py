@@ -2,16 +2,20 @@
 
 The reader hands out the memory that the next bytes belong into. Small frames share one buffer and
 are copied out of it; a frame that does not fit gets a buffer of its own, which grows as its bytes
-arrive and is given away with it, so that records in an answer can be borrowed from it for as long
-as they are needed. Nothing is allocated on the strength of an announced length but one step.
+arrive and is lent with it, so that records in an answer can be borrowed from it for as long as they
+are needed. Nobody gives it back: it is used again once nobody refers to it, which spares fresh
+pages. Nothing is allocated on the strength of an announced length but one step.
 """
 
-from typing import Final
+import sys
+from typing import Final, TypeAlias
 
 from fastmq._native.sockets import new_buffer
 from fastmq.errors import ProtocolError
 
-__all__ = ["FrameReader"]
+__all__ = ["Frame", "FrameReader"]
+
+Frame: TypeAlias = bytes | memoryview
 
 _LENGTH_SIZE: Final = 4
 # A wake-up of a busy connection brings about this much.
@@ -19,6 +23,10 @@ _SHARED_SIZE: Final = 64 * 1024
 # A large frame's buffer grows by this at first, then doubles. What is not used of it is address
 # space only.
 _STEP_SIZE: Final = 8 << 20
+# Buffers of large frames that are kept for the next ones, up to a step each.
+_KEPT_MAX: Final = 2
+# What `sys.getrefcount` says of a kept buffer that nobody else refers to.
+_REFERENCES_ALONE: Final = 2
 
 
 class FrameReader:
@@ -34,6 +42,7 @@ class FrameReader:
         self._begin = 0
         self._end = 0
         self._large: bytearray | None = None
+        self._kept: list[bytearray] = []
         self._large_size = 0
         self._large_used = 0
 
@@ -42,23 +51,23 @@ class FrameReader:
         if self._large is None:
             return self._shared[self._end :]
         if self._large_used == len(self._large):
-            # A new one, because somebody may still hold a view of the old one.
             larger = new_buffer(min(max(_STEP_SIZE, 2 * self._large_used), self._large_size))
             larger[: self._large_used] = self._large
             self._large = larger
-        return memoryview(self._large)[self._large_used :]
+        return memoryview(self._large)[self._large_used : self._large_size]
 
-    def received(self, count: int) -> list[bytes | bytearray]:
+    def received(self, count: int) -> list[Frame]:
         """Take note of `count` new bytes in the buffer; return the frames that are now whole.
 
         Raises:
             ProtocolError: a length is negative or larger than allowed.
         """
-        frames: list[bytes | bytearray] = []
+        frames: list[Frame] = []
         if self._large is not None:
             self._large_used += count
             if self._large_used == self._large_size:
-                frames.append(self._large)
+                frames.append(memoryview(self._large)[: self._large_size])
+                self._keep(self._large)
                 self._large = None
             return frames
         self._end += count
@@ -67,7 +76,21 @@ class FrameReader:
         self._make_room()
         return frames
 
-    def _take(self, frames: list[bytes | bytearray]) -> bool:
+    def _keep(self, buffer: bytearray) -> None:
+        """Remember a buffer that is lent now; the oldest is forgotten."""
+        if len(buffer) <= _STEP_SIZE and not any(kept is buffer for kept in self._kept):
+            self._kept = [*self._kept[1 - _KEPT_MAX :], buffer]
+
+    def _find_buffer(self, size: int) -> bytearray:
+        """A buffer for a frame, or for its first step."""
+        for index in range(len(self._kept)):
+            is_free = sys.getrefcount(self._kept[index]) == _REFERENCES_ALONE
+            if is_free and size <= len(self._kept[index]):
+                return self._kept[index]
+        # A little more than is needed, so that the next one may be a little larger.
+        return new_buffer(_STEP_SIZE if size >= _STEP_SIZE else min(_STEP_SIZE, size + size // 4))
+
+    def _take(self, frames: list[Frame]) -> bool:
         left = self._end - self._begin
         if left < _LENGTH_SIZE:
             return False
@@ -85,7 +108,7 @@ class FrameReader:
         if size + _LENGTH_SIZE > _SHARED_SIZE:
             head = self._shared[start : self._end]
             self._large_size, self._large_used = size, len(head)
-            self._large = new_buffer(min(size, max(_STEP_SIZE, len(head))))
+            self._large = self._find_buffer(size)
             self._large[: len(head)] = head
             self._begin = self._end
         return False

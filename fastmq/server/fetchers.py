@@ -15,6 +15,7 @@ import trio
 
 from fastmq._native.core import Engine, Fetcher, Partition, PartitionError
 from fastmq.errors import ErrorCode, KafkaError, ProtocolError
+from fastmq.net.frames import Frame
 from fastmq.server.peers import AddressOf, PeerCredentials, PeerLink
 
 __all__ = ["ReplicaFetchers"]
@@ -178,7 +179,7 @@ class ReplicaFetchers:
         finally:
             await link.close()
 
-    async def _take(self, source: _Source, correlation_id: int, answer: bytes | bytearray) -> None:
+    async def _take(self, source: _Source, correlation_id: int, answer: Frame) -> None:
         try:
             if len(answer) <= _INLINE_BYTES_MAX:
                 taken = source.fetcher.apply(answer)

@@ -15,7 +15,7 @@ from fastmq.auth import PEER_MECHANISM, PeerClient, PeerIdentity
 from fastmq.auth.peer import NONCE_SIZE
 from fastmq.errors import ConnectionFailed, ErrorCode, KafkaError
 from fastmq.net import Connection
-from fastmq.net.frames import FrameReader
+from fastmq.net.frames import Frame, FrameReader
 from fastmq.protocol import Message
 from fastmq.protocol.messages.sasl_authenticate import (
     SaslAuthenticateRequest,
@@ -116,7 +116,7 @@ class PeerLink:
         except (OSError, trio.TooSlowError, trio.BrokenResourceError) as exc:
             raise ConnectionFailed(f"the other broker does not answer: {exc}") from exc
 
-    async def exchange(self, frame: bytes, *, timeout_s: float) -> bytes | bytearray:
+    async def exchange(self, frame: bytes, *, timeout_s: float) -> Frame:
         """Send a frame, length prefix included, and return the frame that answers it, without.
 
         Raises:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmq.client.producer import ProducerMachine, ProducerOptions
-from fastmq.errors import ErrorCode, KafkaError, RequestTimedOut
+from fastmq.errors import ClientClosed, ErrorCode, KafkaError, RequestTimedOut
 from fastmq.protocol import ApiKey
 from fastmq.protocol.messages.init_producer_id import InitProducerIdResponse
 from fastmq.protocol.messages.produce import (
@@ -412,3 +412,12 @@ def test_close_fails_what_is_left():
     assert all("was closed before" in str(d.exception()) for d in deliveries)
     with pytest.raises(KafkaError, match="closed"):
         rig.produce("t", b"")
+
+
+def test_closing_fails_records_that_nobody_has_looked_at():
+    """Produced and closed before the pump took a step: the topic is not even asked for."""
+    cluster = ScriptedCluster(1, ProducerOptions)
+    machine = ProducerMachine(cluster.core, cluster.options, wake=lambda: None, clock=lambda: 0)
+    delivery = machine.accumulator.produce("t", b"x")
+    machine.close()
+    assert isinstance(delivery.exception(), ClientClosed)

@@ -182,3 +182,36 @@ def test_a_request_without_an_answer_is_not_waited_for():
     connection.send(MetadataRequest(topics=[]), 12)
     (answer,) = connection.receive_data(metadata(2))
     assert answer.correlation_id == 2
+
+
+def large_frame(reader, fill, size=200_000):
+    data = framed(bytes([fill]) * size)
+    frames = []
+    while data:
+        buffer = reader.buffer()
+        count = min(len(buffer), len(data), 50_000)
+        buffer[:count] = data[:count]
+        del buffer
+        frames += reader.received(count)
+        data = data[count:]
+    (frame,) = frames
+    assert bytes(frame) == bytes([fill]) * size
+    return frame
+
+
+def test_a_large_frames_buffer_is_used_again_only_when_nobody_refers_to_it():
+    reader = FrameReader(100 << 20)
+    first = large_frame(reader, 1)
+    held = memoryview(first)[100:200]
+    buffer = id(first.obj)
+    del first
+    others = [large_frame(reader, fill) for fill in range(2, 6)]
+    assert bytes(held) == b"\1" * 100
+    assert [frame[0] for frame in others] == [2, 3, 4, 5]
+    assert buffer not in {id(frame.obj) for frame in others}
+    last = id(others[-1].obj)
+    del others, held
+    again = large_frame(reader, 6, 190_000)
+    assert id(again.obj) == last or len(reader._kept) == 2
+    seen = {id(large_frame(reader, fill, 200_000).obj) for fill in range(7, 20)}
+    assert len(seen) <= 3

@@ -157,9 +157,7 @@ class ProducerMachine:
         """Fail what is not delivered. Safe to repeat."""
         self.refuse("the producer is closed")
         error = ClientClosed("the producer was closed before the record was delivered")
-        self._fail_pending_of(list(self._topics), error)
-        self.sender.fail_all(error)
-        self._tell_room()
+        self._fail_everything(error)
 
     def on_room(self, used: int, listener: Callable[[], None]) -> None:
         """Call `listener` once when less memory is used than `used`, or has been meanwhile."""
@@ -171,7 +169,11 @@ class ProducerMachine:
     def _fatal(self, error: KafkaError) -> None:
         """Nothing can be sent: the cluster gives no producer id."""
         self.accumulator.refuse(ClientClosed, f"the producer cannot go on: {error}")
-        self._fail_pending_of(list(self._topics), error)
+        self._fail_everything(error)
+
+    def _fail_everything(self, error: KafkaError) -> None:
+        """Fail every record, those of topics that nobody has looked at yet, too."""
+        self._fail_pending_of([*self._topics, *self._new_topics], error)
         self.sender.fail_all(error)
         self._tell_room()
 
