@@ -85,6 +85,14 @@ class Node:
         assert (got, error) == (self.correlation_id, 0)
         return trouble
 
+    def catch_up(self, link: Client, end: int) -> None:
+        """Fetch until the log ends there, which may wait for the leader's disk, and tell so."""
+        deadline = time.monotonic() + WAIT_S
+        while self.partition.log_end() < end:
+            assert time.monotonic() < deadline
+            self.fetch_once(link)
+        self.fetch_once(link)
+
     def content(self) -> bytes:
         """All batches of the log, those above the high watermark too."""
         out = b""
@@ -150,12 +158,10 @@ def test_acks_all_waits_until_every_replica_in_sync_has_fetched(cluster: Cluster
     leader = cluster.nodes[0]
     writer = leader.harness.client()
     writer.send(9, produce((0, batch(b"a", b"b"))))
-    cluster.nodes[1].fetch_once(links[1])  # takes the batch
-    cluster.nodes[1].fetch_once(links[1])  # tells that it has it
+    cluster.nodes[1].catch_up(links[1], 2)
     assert writer.silent()
     assert leader.partition.high_watermark() == 0
-    cluster.nodes[2].fetch_once(links[2])
-    cluster.nodes[2].fetch_once(links[2])
+    cluster.nodes[2].catch_up(links[2], 2)
     assert only(writer.receive(0, 9)[1]).base_offset == 0
     assert leader.partition.high_watermark() == 2
     # The followers learn the watermark with their next answer.

@@ -126,7 +126,7 @@ class Harness:
 
 
 def produce(
-    *batches: tuple[int, bytes], acks: int = -1, topic: str = "events", timeout_ms: int = 5_000
+    *batches: tuple[int, bytes], acks: int = -1, topic: str = "events", timeout_ms: int = 20_000
 ) -> p.ProduceRequest:
     return p.ProduceRequest(
         acks=acks,
