@@ -9,29 +9,9 @@ from confluent_kafka import Consumer as OtherConsumer
 
 from fastmq.errors import CommitFailed
 
-from support.broker import Broker
 from support.consumer_fronts import FRONTS, create, fill, new_consumer, run_on, values
 
 every_front = pytest.mark.parametrize("front", FRONTS)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    root = tmp_path_factory.mktemp("shared") / "broker"
-    with Broker(root, overrides={"group.min.session.timeout.ms": 100}) as broker:
-        yield broker
-
-
-@pytest.fixture
-def broker(shared):
-    """One for all tests here; those that kill theirs make it themselves."""
-    return shared
-
-
-@pytest.fixture
-def t(request):
-    """The name of a topic of the test's own; groups have it, too."""
-    return "t-" + re.sub("[^a-z0-9]+", "-", request.node.name.lower())
 
 
 @every_front

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -24,28 +23,8 @@ from fastmq.errors import (
     RequestTimedOut,
 )
 
-from support.broker import Broker
 from support.fronts import FRONTS, new_producer, run, stored
 from support.records import create_topic
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    with Broker(tmp_path_factory.mktemp("shared") / "broker") as broker:
-        yield broker
-
-
-@pytest.fixture
-def broker(shared):
-    """One for all tests here; those that kill theirs make it themselves."""
-    return shared
-
-
-@pytest.fixture
-def t(request):
-    """The name of a topic of the test's own."""
-    return "t-" + re.sub("[^a-z0-9]+", "-", request.node.name.lower())
-
 
 every_front = pytest.mark.parametrize("front", FRONTS)
 
