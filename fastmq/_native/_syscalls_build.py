@@ -13,6 +13,7 @@ ffibuilder.cdef(
     """
     int fmq_sync_filesystem(int fd);
     long long fmq_filesystem_magic(int fd);
+    int fmq_trim_memory(void);
     """
 )
 
@@ -23,6 +24,9 @@ ffibuilder.set_source(
     #include <unistd.h>
     #if defined(__linux__)
     #include <sys/vfs.h>
+    #endif
+    #if defined(__GLIBC__)
+    #include <malloc.h>
     #endif
 
     static int fmq_sync_filesystem(int fd) {
@@ -46,6 +50,14 @@ ffibuilder.set_source(
         return (long long)(unsigned int)found.f_type;
     #else
         (void)fd;
+        return 0;
+    #endif
+    }
+
+    static int fmq_trim_memory(void) {
+    #if defined(__GLIBC__)
+        return malloc_trim(0);
+    #else
         return 0;
     #endif
     }

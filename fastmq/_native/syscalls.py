@@ -10,7 +10,7 @@ from typing import Final
 
 from fastmq._native import _syscalls
 
-__all__ = ["VOLATILE_FILESYSTEMS", "filesystem_type", "sync_filesystem"]
+__all__ = ["VOLATILE_FILESYSTEMS", "filesystem_type", "sync_filesystem", "trim_memory"]
 
 # linux/magic.h; what a data directory is plausibly found on.
 _NAMES: Final = {
@@ -52,6 +52,11 @@ def sync_filesystem(path: str | os.PathLike[str]) -> None:
         _check(_syscalls.lib.fmq_sync_filesystem(fd), path)
     finally:
         os.close(fd)
+
+
+def trim_memory() -> None:
+    """Give memory that was freed back to the system, where the C library knows how (glibc)."""
+    _syscalls.lib.fmq_trim_memory()
 
 
 def filesystem_type(path: str | os.PathLike[str]) -> str:

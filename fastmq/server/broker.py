@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from fastmq._native.core import Engine
+from fastmq._native.syscalls import trim_memory
 from fastmq.cluster import ClusterImage, Endpoint
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
@@ -160,6 +161,7 @@ class _Broker:
                 with _ready(ready_file, context, announcement):
                     announce(announcement)
                     self._serves = True
+                    await trio.to_thread.run_sync(trim_memory)  # what the start took for a moment
                     await self._stop.wait()
                     await self._drain()
             nursery.cancel_scope.cancel()

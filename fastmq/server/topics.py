@@ -127,7 +127,6 @@ class TopicManager:
         self._roles = roles
         self._random_bytes = random_bytes
         self._topics: dict[str, Topic] = {}
-        self._by_id: dict[bytes, Topic] = {}
         # Topics without settings of their own share one pair.
         self._plain: tuple[BrokerConfig, int, TopicConfig, PartitionConfig] | None = None
         self._unclean: dict[Partition, Home] = {}
@@ -156,7 +155,9 @@ class TopicManager:
 
     def by_id(self, topic_id: bytes) -> Topic | None:
         """Return a topic by its 16-byte id."""
-        return self._by_id.get(topic_id)
+        # The image finds the name: a table of our own would cost 40 bytes for each topic.
+        topic = self._topics.get(self.image.topic_names.get(topic_id, ""))
+        return topic if topic is not None and topic.topic_id == topic_id else None
 
     def handles(self) -> list[Partition]:
         """Return every partition that this broker has, as a list of its own."""
@@ -561,7 +562,7 @@ class TopicManager:
 
     def reassume(self, topic_id: bytes, index: int) -> None:
         """Give a partition its role anew, by the state that is in effect."""
-        topic = self._by_id.get(topic_id)
+        topic = self.by_id(topic_id)
         handle = None if topic is None else topic.handle(index)
         if topic is not None and handle is not None:
             self._roles.assume(handle, topic.states[index], is_new=False)
@@ -620,13 +621,11 @@ class TopicManager:
 
     def _publish(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
-        self._by_id[topic.topic_id] = topic
         self.generation += 1
 
     def _withdraw(self, name: str) -> Topic | None:
         topic = self._topics.pop(name, None)
         if topic is not None:
-            self._by_id.pop(topic.topic_id, None)
             self.generation += 1
         return topic
 

@@ -48,15 +48,23 @@ def settled_rss(broker) -> int:
     return now
 
 
+def least_rss_of_restarts(broker) -> int:
+    """What a start needs in any case: what it took for a moment is given back now and then only."""
+    found = []
+    for _ in range(3):
+        broker.stop()
+        broker.start()
+        found.append(settled_rss(broker))
+    return min(found)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("topics", [1, TOPICS], ids=["one topic", "3,000 topics"])
 def test_ten_thousand_idle_partitions_hold_two_kilobytes_each(make_broker, topics):
     empty = make_broker(dev=False)
     settled_rss(empty)
-    empty.stop()
-    empty.start()
-    without = settled_rss(empty)
+    without = least_rss_of_restarts(empty)
     broker = make_broker(dev=False)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
     count = 10_000 if topics == 1 else TOPICS
@@ -64,9 +72,7 @@ def test_ten_thousand_idle_partitions_hold_two_kilobytes_each(make_broker, topic
     for future in admin.create_topics(new, request_timeout=60).values():
         future.result(60)
     settled_rss(broker)
-    broker.stop()
-    broker.start()
-    each = (settled_rss(broker) - without) / count
+    each = (least_rss_of_restarts(broker) - without) / count
     print(f"\n{count} idle partitions of {topics} topics: {each:.0f} bytes each")
     assert each < PARTITION_BYTES_MAX
 
