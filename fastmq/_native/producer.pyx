@@ -276,7 +276,7 @@ cdef class Accumulator(Buffers):
         callbacks = None if on_delivery is None else []
         cdef Py_ssize_t size
         cdef int appended
-        if topic.known == 0 and not force:
+        while topic.known == 0 and not force:
             appended = hold(self, topic, [
                 delivery, key, value, headers, header_count, timestamp, partition, on_delivery
             ])
@@ -440,14 +440,15 @@ cdef class Accumulator(Buffers):
 
 
 cdef int hold(Accumulator owner, TopicQueues topic, list row) except -1:
-    """Keep a record until its topic's partitions are known. 0: no room; -2: they are known."""
+    """Keep a record until its topic's partitions are known. 0: no room; -2: look again."""
     cdef Batch fresh
     cdef Delivery delivery = <Delivery>row[0]
     cdef Py_ssize_t size = PENDING_OVERHEAD
     size += record_size(None, row[5], row[1], row[2], row[3], row[4])
     if topic.waiting is None:
         fresh = new_batch(owner, topic.name, NO_PARTITION)
-        if topic.waiting is None:
+        # Another thread may have run, and told the partitions: then nobody would take this batch.
+        if topic.waiting is None and topic.known == 0:
             topic.waiting = fresh
             owner.wake()
     if topic.known > 0 or topic.waiting is None:

@@ -286,3 +286,32 @@ def test_values_without_a_serializer_are_bytes_or_text(value):
         accumulator.produce("t", value)
     for good in (b"b", "é", bytearray(b"b"), memoryview(b"b"), None):
         accumulator.produce("t", good, good)
+
+
+@pytest.mark.parametrize("moment", ["clock", "wake"])
+def test_partitions_turn_up_while_the_first_record_is_held(moment):
+    """The network thread may run wherever a record's thread runs Python."""
+
+    def turn_up():
+        if not accumulator.pending_batches() or moment == "wake":
+            accumulator.set_partitions("t", 2, [0, 1])
+        return 0
+
+    accumulator = new_accumulator(partitions=0, **{moment: turn_up})
+    accumulator.produce("t", b"v", timestamp_ms=1)
+    assert accumulator.pending_batches() == []  # a flush would wait for it forever
+    assert sum(batch.count for batch in taken(accumulator)) == 1
+
+
+def test_the_topic_is_given_up_while_the_first_record_is_held():
+    def give_up():
+        if accumulator.pending_batches() and not tries:
+            tries.append(accumulator.fail_pending("t", KafkaError(ErrorCode.REQUEST_TIMED_OUT)))
+
+    tries = []
+    accumulator = new_accumulator(partitions=0, wake=give_up)
+    accumulator.produce("t", b"v", timestamp_ms=1)
+    assert len(tries) == 1
+    assert [batch.count for batch in accumulator.pending_batches()] == [1]
+    accumulator.set_partitions("t", 1, [0])
+    assert sum(batch.count for batch in taken(accumulator)) == 1
