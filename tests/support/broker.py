@@ -25,7 +25,6 @@ STOP_TIMEOUT_S = 20.0
 # What the console script does, found where this interpreter finds the package.
 _COMMAND = (sys.executable, "-c", "import sys; from fastmq.cli import main; sys.exit(main())")
 _PACKAGE_PARENT = str(Path(fastmq.__file__).resolve().parent.parent)
-_ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):(\d+)")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -44,6 +43,7 @@ class Broker:
         args: further arguments of `fastmq serve`.
         data_dir: the data directory, when not `root/data`; several with commas.
         port: 0 for a free one.
+        host: the address it listens on.
         wrap: a command put before the broker's own, such as ("taskset", "-c", "0").
         env: added to the environment.
     """
@@ -57,6 +57,7 @@ class Broker:
         args: Sequence[str] = (),
         data_dir: Path | str | None = None,
         port: int = 0,
+        host: str = "127.0.0.1",
         wrap: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Broker:
         self.dev = dev
         self.args = list(args)
         self.port = port
+        self.host = host
         self.wrap = list(wrap)
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
@@ -95,7 +97,7 @@ class Broker:
     def command(self) -> list[str]:
         """The whole command line."""
         command = [*self.wrap, *_COMMAND, "serve"]
-        command += ["--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--data-dir", str(self.data_dir), "--listen", f"{self.host}:{self.port}"]
         command += ["--ready-file", str(self.ready_path)]
         if self.dev:
             command.append("--dev")
@@ -193,7 +195,7 @@ class Broker:
     def bootstrap(self) -> str:
         """What clients call `bootstrap.servers`."""
         assert self.port, "not started yet"
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def is_running(self) -> bool:
         """Whether the process is there."""
@@ -225,7 +227,8 @@ class Broker:
 
     def _read_ready(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
-            found = _ADDRESS.search(self.ready_path.read_text())
+            address = rf"(?:{re.escape(self.host)}|localhost):(\d+)"
+            found = re.search(address, self.ready_path.read_text())
             if found:
                 self.port = int(found[1])
                 return True

@@ -1,4 +1,4 @@
-"""etcd processes for tests: one to three members on free ports of 127.0.0.1.
+"""etcd processes for tests: one to three members on free ports of 127.0.0.1, or on hosts given.
 
 `etcd_missing()` says why there is none here; `.ci/run` installs Debian's `etcd-server`.
 """
@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -43,13 +43,29 @@ class EtcdCluster:
         root: a directory of its own.
         members: how many.
         tls: files for the client side, as etcd's options `--cert-file` and `--key-file`.
+        hosts: for each member its address, and what to put before its command to run it there.
     """
 
-    def __init__(self, root: Path, members: int = 1, tls: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        members: int = 1,
+        tls: Mapping[str, Path] | None = None,
+        hosts: Sequence[tuple[str, Sequence[str]]] = (),
+    ) -> None:
+        places = hosts or [("127.0.0.1", ())] * members
         ports = free_ports(2 * members)
         scheme = "https" if tls else "http"
-        self.endpoints = tuple(f"{scheme}://127.0.0.1:{port}" for port in ports[:members])
-        self._peers = [f"http://127.0.0.1:{port}" for port in ports[members:]]
+        addresses = [address for address, _ in places]
+        self.endpoints = tuple(
+            f"{scheme}://{address}:{port}"
+            for address, port in zip(addresses, ports[:members], strict=True)
+        )
+        self._peers = [
+            f"http://{address}:{port}"
+            for address, port in zip(addresses, ports[members:], strict=True)
+        ]
+        self._wraps = [wrap for _, wrap in places]
         self._root = root
         self._tls = dict(tls or {})
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -72,7 +88,11 @@ class EtcdCluster:
             "election-timeout": "500",
             **self._tls,
         }
-        command = ["etcd", *(f"--{key}={value}" for key, value in options.items())]
+        command = [
+            *self._wraps[member],
+            "etcd",
+            *(f"--{key}={value}" for key, value in options.items()),
+        ]
         with (self._root / f"{name}.log").open("ab") as log:
             self._processes[member] = subprocess.Popen(
                 command,
@@ -108,14 +128,16 @@ class EtcdCluster:
         """The end of a member's output."""
         return (self._root / f"m{member}.log").read_text(errors="replace")[-3000:]
 
+    def is_running(self, member: int) -> bool:
+        """Whether a member's process is there."""
+        return member in self._processes and self._processes[member].poll() is None
+
     def leader(self) -> int:
         """The member that leads."""
-        for member, process in self._processes.items():
-            if process.poll() is None:
-                answer = self._status(member)
-                ids = {self._status(n)["header"]["member_id"]: n for n in self._processes}
-                return ids[answer["leader"]]
-        raise AssertionError("no member runs")
+        running = [member for member in self._processes if self.is_running(member)]
+        assert running, "no member runs"
+        ids = {self._status(n)["header"]["member_id"]: n for n in running}
+        return ids[self._status(running[0])["leader"]]
 
     def _status(self, member: int) -> dict[str, dict[str, str] | str]:
         request = urllib.request.Request(

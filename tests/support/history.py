@@ -11,6 +11,7 @@ inconsistent-offsets      two different values at one offset
 aborted-read              a value was read whose send failed for good, or was aborted (G1a)
 lost-write                acknowledged, a later one was read, this one by nobody
 unseen                    acknowledged, and not read up to the end of the test
+vanished                  acknowledged or read before, and gone when the log is read at the end
 duplicate                 one value at two offsets
 nonmonotonic-send         sends of one process to one partition lie in another order
 int-nonmonotonic-poll     one poll steps back in the log, or repeats
@@ -56,7 +57,8 @@ class Poll(NamedTuple):
     """What one poll returned: (partition, offset, value), as it came.
 
     `assignment` changes whenever partitions were given or taken, or a position was set: order is
-    asked for only within the same one.
+    asked for only within the same one. `is_final` marks the reading of whole partitions from start
+    to end, when all has come to rest.
     """
 
     process: int
@@ -65,6 +67,7 @@ class Poll(NamedTuple):
     ended: float
     assignment: Hashable = 0
     txn: Hashable = None
+    is_final: bool = False
 
 
 class Generation(NamedTuple):
@@ -128,6 +131,7 @@ class _Checker:
                 self._read(poll, partition, offset, value)
         self._offsets()
         self._lost()
+        self._vanished()
         self._send_order()
         self._poll_order()
         self._commits()
@@ -170,6 +174,15 @@ class _Checker:
                 behind = offset > last.get(send.partition, -1)
                 name = "unseen" if behind else "lost-write"
                 self.found[name].append(f"{send.value!r} at {send.partition}:{send.offset}")
+
+    def _vanished(self) -> None:
+        final = {row for poll in self.polls if poll.is_final for row in poll.records}
+        if not final:
+            return
+        for partition, offsets in self.log.items():
+            for offset, value in offsets.items():
+                if (partition, offset, value) not in final:
+                    self.found["vanished"].append(f"{value!r} at {partition}:{offset}")
 
     def _send_order(self) -> None:
         runs: dict[tuple[int, Partition], list[Send]] = defaultdict(list)

@@ -51,6 +51,10 @@ CASES = {
     ),
     "lost before another": ([sent("a", 0), sent("b", 1), polled((1, "b"))], {"lost-write"}),
     "lost at the end": ([*GOOD, sent("d", 3)], {"unseen"}),
+    "read by one, and gone at the end": (
+        [sent("a", 0), sent("b", 1), polled((1, "b"), process=8), polled((0, "a"), is_final=True)],
+        {"vanished"},
+    ),
     "twice": ([*GOOD, polled((3, "a"), at=102)], {"duplicate"}),
     "sent in one order, stored in another": (
         [sent("a", 1, at=0), sent("b", 0, at=1), polled((0, "b"), (1, "a"))],
