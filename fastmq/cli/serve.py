@@ -1,5 +1,6 @@
 """`fastmq serve`: run a broker, or several, until SIGTERM or SIGINT."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def serve(
     Data and metadata are kept in ./fastmq-data and clients connect to 127.0.0.1:9092 unless told
     otherwise.
     """
+    gc.disable()  # until it serves: what a start makes stays, looking through it finds nothing
     try:
         options = _as_overrides(data_dir, listen, advertise, log_format)
         config = _load(config_file, [*options, *override], dev=dev)
@@ -178,7 +180,14 @@ def _as_overrides(
     return overrides
 
 
+def _collect_garbage_again() -> None:
+    """The start is over: what it made is set aside, so that later collections pass it over."""
+    gc.freeze()
+    gc.enable()
+
+
 def _announce_several(announcement: "BrokersAnnouncement") -> None:
+    _collect_garbage_again()
     for name, addresses in announcement.listeners().items():
         click.echo(f"listening on {addresses} ({name})")
     for broker in announcement.brokers:
@@ -187,6 +196,7 @@ def _announce_several(announcement: "BrokersAnnouncement") -> None:
 
 
 def _announce(announcement: "Announcement") -> None:
+    _collect_garbage_again()
     for name, address in announcement.listeners:
         click.echo(f"listening on {address} ({name})")
     click.echo(f"data in {', '.join(announcement.data_dirs)}")
