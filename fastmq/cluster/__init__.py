@@ -46,6 +46,7 @@ from fastmq.cluster.image import (
     SessionState,
     TopicState,
 )
+from fastmq.cluster.moves import Move, MoveAnswer, moving_in, plan_moves
 from fastmq.cluster.names import INTERNAL_TOPICS, check_topic_name, is_internal_topic
 from fastmq.cluster.placement import Placer
 from fastmq.cluster.planning import (
@@ -78,6 +79,8 @@ __all__ = [
     "Endpoint",
     "IsrAnswer",
     "IsrProposal",
+    "Move",
+    "MoveAnswer",
     "NewPartitions",
     "NewTopic",
     "PartitionState",
@@ -94,6 +97,7 @@ __all__ = [
     "TopicState",
     "check_topic_name",
     "is_internal_topic",
+    "moving_in",
     "plan_add_partitions",
     "plan_alter_partition",
     "plan_cluster",
@@ -101,6 +105,7 @@ __all__ = [
     "plan_create_topics",
     "plan_delete_topics",
     "plan_elections",
+    "plan_moves",
     "plan_new_epochs",
     "plan_preferred_leaders",
 ]

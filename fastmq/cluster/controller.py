@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutBroker, PutPartition
 from fastmq.cluster.image import ClusterImage
-from fastmq.cluster.state import PartitionState
+from fastmq.cluster.moves import finish
+from fastmq.cluster.state import NO_LEADER, PartitionState
 from fastmq.errors import ErrorCode
 
 __all__ = [
@@ -27,8 +28,6 @@ __all__ = [
     "plan_elections",
     "plan_preferred_leaders",
 ]
-
-NO_LEADER = -1
 
 
 def live_brokers(image: ClusterImage) -> set[int]:
@@ -46,7 +45,8 @@ def plan_cluster(image: ClusterImage) -> list[Change]:
     """Return what is to be changed now; empty when all is as it should be.
 
     Fences brokers whose session has ended, elects leaders of what they led and of what has none,
-    and takes them out of in-sync sets; in this order, because clients wait for leaders.
+    takes them out of in-sync sets, and ends moves whose new replicas are in sync; in this order,
+    because clients wait for leaders.
     """
     live = live_brokers(image)
     changes: list[Change] = [
@@ -56,7 +56,7 @@ def plan_cluster(image: ClusterImage) -> list[Change]:
     ]
     shrunk: list[Change] = []
     for topic_id, index, before in _partitions(image):
-        after = elect(before, live)
+        after = finish(elect(before, live), live)
         if after is not before:
             change = PutPartition(topic_id, index, after, before.revision)
             (changes if after.leader != before.leader else shrunk).append(change)

@@ -54,6 +54,8 @@ class Placer:
             key=lambda broker: broker.id,
         )
         self._loads = {broker.id: _Load(broker, turn) for turn, broker in enumerate(alive)}
+        # Never chosen here, but somebody may name one.
+        self._fenced = {b.id: _Load(b, 0) for b in image.brokers.values() if b.fenced}
         self._turn = 0
         for topic in image.topics.values():
             for state in topic.partitions:
@@ -61,7 +63,7 @@ class Placer:
 
     def _count(self, state: PartitionState) -> None:
         for replica, directory in zip(state.replicas, state.directories, strict=True):
-            load = self._loads.get(replica)
+            load = self._loads.get(replica) or self._fenced.get(replica)
             if load is None:
                 continue
             load.replicas += 1
@@ -87,6 +89,11 @@ class Placer:
                 f"{len(self._loads)} available broker(s)",
             )
         return [_first_state(self._choose(replication_factor)) for _ in range(partition_count)]
+
+    def take_directory(self, broker_id: int) -> bytes:
+        """Return the directory that a further replica of a broker goes to, and count it there."""
+        load = self._loads.get(broker_id) or self._fenced.get(broker_id)
+        return DIRECTORY_UNASSIGNED if load is None else load.take_directory()
 
     def place_manually(self, replicas: Sequence[int]) -> PartitionState:
         """Return the first state of a partition whose replicas were named.

@@ -1,10 +1,12 @@
 """The rows of the cluster image: brokers, partitions, topics. Immutable values."""
 
-from typing import NamedTuple
+from collections.abc import Container
+from typing import Final, NamedTuple
 
 from fastmq.cluster.names import is_internal_topic
 
 __all__ = [
+    "NO_LEADER",
     "BrokerState",
     "ControllerState",
     "Endpoint",
@@ -12,6 +14,8 @@ __all__ = [
     "SessionState",
     "TopicState",
 ]
+
+NO_LEADER: Final = -1
 
 
 class Endpoint(NamedTuple):
@@ -78,10 +82,14 @@ class PartitionState(NamedTuple):
         leader: broker id, -1 when there is none.
         leader_epoch: larger at each election.
         partition_epoch: larger at each change of this row.
-        replicas: broker ids, the preferred leader first.
+        replicas: broker ids, the preferred leader first. While the partition moves: where it goes,
+            then what it leaves.
         isr: those of them that are in sync.
         directories: for each replica, the id of the log directory that holds it.
         revision: of the row.
+        adding: replicas that a move brought in, until it is done.
+        removing: replicas that leave when all that it brings in are in sync. One in both is of a
+            move that another has replaced.
     """
 
     leader: int
@@ -91,6 +99,29 @@ class PartitionState(NamedTuple):
     isr: tuple[int, ...]
     directories: tuple[bytes, ...]
     revision: int = 0
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a reassignment is under way."""
+        return bool(self.adding or self.removing)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The replicas once no move is under way."""
+        return tuple(replica for replica in self.replicas if replica not in self.removing)
+
+    def without(self, leaving: Container[int]) -> "PartitionState":
+        """Return the state with fewer replicas, and without those as in-sync or moving ones."""
+        stay = [n for n, replica in enumerate(self.replicas) if replica not in leaving]
+        return self._replace(
+            replicas=tuple(self.replicas[n] for n in stay),
+            directories=tuple(self.directories[n] for n in stay),
+            isr=tuple(replica for replica in self.isr if replica not in leaving),
+            adding=tuple(replica for replica in self.adding if replica not in leaving),
+            removing=tuple(replica for replica in self.removing if replica not in leaving),
+        )
 
     def directory_of(self, broker_id: int) -> bytes | None:
         """Return the id of the directory that holds a broker's replica."""

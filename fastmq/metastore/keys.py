@@ -158,7 +158,7 @@ def _operation(change: Change) -> Op:
 
 
 def _partition_value(state: PartitionState) -> bytes:
-    value = {
+    value: dict[str, object] = {
         "l": state.leader,
         "e": state.leader_epoch,
         "p": state.partition_epoch,
@@ -166,6 +166,9 @@ def _partition_value(state: PartitionState) -> bytes:
         "i": state.isr,
         "d": [uuid_text(directory) for directory in state.directories],
     }
+    # Only where there is one: these are the exceptions, and rows are many.
+    rare = {"add": state.adding, "rm": state.removing}
+    value.update((key, brokers) for key, brokers in rare.items() if brokers)
     return encode_json(value)
 
 
@@ -259,6 +262,8 @@ def _partition_state(value: bytes) -> PartitionState:
         replicas=tuple(found["r"]),
         isr=tuple(found["i"]),
         directories=_directories(found["d"]),
+        adding=tuple(found.get("add", ())),
+        removing=tuple(found.get("rm", ())),
     )
 
 

@@ -253,6 +253,15 @@ class Storage:
         """Return the partitions that a checkpoint has an entry of. Does not block."""
         return list(self._tables[dir_id][name])
 
+    def forget(self, dir_id: int, partitions: Iterable[PartitionKey]) -> None:
+        """Take partitions that have left out of all checkpoints."""
+        gone = dict.fromkeys(partitions)
+        for name in self._tables[dir_id]:
+            try:
+                self.checkpoint(dir_id, name, gone)
+            except OSError as exc:
+                logger.error("cannot write %s: %s", name, exc)  # noqa: TRY400
+
     def mark_clean(self, dir_id: int) -> None:
         """Write the clean marker of a directory whose logs are all closed.
 

@@ -14,7 +14,7 @@ from support.broker import Broker
 # Produce through Python, where it can be changed.
 _SLOW_PRODUCE = """
 from fastmq._native import core
-import fastmq.server.topics as topics
+import fastmq.server.running_topics as topics
 real_config = topics.native_config
 def with_slow_produce(*args, **options):
     options["flags"] = options.get("flags", 0) | core.SLOW_PRODUCE

@@ -55,6 +55,12 @@ ROUTES: Final[dict[int, Route]] = {
         Kind.INLINE, "metadata", "handle_describe_topic_partitions"
     ),
     ApiKey.ELECT_LEADERS: _route(Kind.SLOW, "elections", "handle_elect_leaders"),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: _route(
+        Kind.SLOW, "reassignments", "handle_alter_partition_reassignments"
+    ),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: _route(
+        Kind.INLINE, "reassignments", "handle_list_partition_reassignments"
+    ),
     # Between brokers.
     ApiKey.ALTER_PARTITION: _route(
         Kind.SLOW, "alter_partition", "handle_alter_partition", advertised=False
