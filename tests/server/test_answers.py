@@ -14,6 +14,7 @@ from fastmq.ids import UUID_ZERO
 from fastmq.protocol import APIS, ApiKey
 from fastmq.protocol.messages import (
     alter_configs,
+    alter_partition_reassignments,
     api_versions,
     create_partitions,
     create_topics,
@@ -35,6 +36,7 @@ from fastmq.protocol.messages import (
     leave_group,
     list_groups,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_commit,
     offset_delete,
@@ -290,6 +292,18 @@ def _log_dirs(v, _ids):
     return describe_log_dirs.DescribeLogDirsRequest(topics=[topic])
 
 
+def _move(v, _ids):
+    messages = alter_partition_reassignments
+    parts = [
+        messages.ReassignablePartition(partition_index=0, replicas=[1]),
+        messages.ReassignablePartition(partition_index=1, replicas=[77]),
+        messages.ReassignablePartition(partition_index=7, replicas=None),
+    ]
+    return messages.AlterPartitionReassignmentsRequest(
+        topics=[messages.ReassignableTopic(name=TOPIC, partitions=parts)]
+    )
+
+
 BUILD: dict[int, Build] = {
     ApiKey.API_VERSIONS: lambda v, _: api_versions.ApiVersionsRequest(
         **({"client_software_name": "test", "client_software_version": "1.0"} if v >= 3 else {})
@@ -340,6 +354,10 @@ BUILD: dict[int, Build] = {
     ApiKey.ELECT_LEADERS: lambda v, _: elect_leaders.ElectLeadersRequest(
         election_type=0,
         topic_partitions=[elect_leaders.ElectLeadersTopic(topic=TOPIC, partitions=[0, 7])],
+    ),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: _move,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: lambda v, _: (
+        list_partition_reassignments.ListPartitionReassignmentsRequest(topics=None)
     ),
 }
 
