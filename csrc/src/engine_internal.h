@@ -302,6 +302,9 @@ struct fmq_engine {
     fmq_list unsynced;      /* partitions with bytes nobody waits for, oldest first */
     fmq_list replicated;    /* fmq_replicas of the partitions led here */
     int64_t lease_until_ns; /* 0: for ever */
+    int64_t throttle_rate;  /* bytes per second to throttled followers; 0: no limit */
+    int64_t throttle_room;  /* bytes that may leave now; below 0: too many have */
+    int64_t throttle_ns;    /* when the room was counted */
     bool hints_told;        /* Python knows that fmq_engine_isr_hints has something */
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;

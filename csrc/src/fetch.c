@@ -31,7 +31,8 @@ typedef struct fmq_fetch_entry {
     int32_t diverging_epoch; /* followers: their log leaves ours at the end of this epoch, */
     int64_t diverging_end;   /* here; -1: it does not */
     fmq_slice slice;
-    size_t cut; /* position in the answer where the file range belongs; 0: none */
+    size_t cut;     /* position in the answer where the file range belongs; 0: none */
+    bool throttled; /* a follower that has to wait; no append wakes it */
 } fmq_fetch_entry;
 
 typedef struct fetch_request {
@@ -217,13 +218,19 @@ static int note_follower(const fetch_request *fetch, fmq_fetch_entry *entry, int
             return FMQ_OK;
         }
     }
-    return fmq_replicas_fetched(partition, fetch->replica_id, fetch->broker_epoch, entry->offset);
+    int rc = fmq_replicas_fetched(partition, fetch->replica_id, fetch->broker_epoch, entry->offset);
+    entry->throttled = rc == FMQ_OK && fmq_replicas_must_wait(partition, fetch->replica_id);
+    if (entry->throttled) {
+        *limit = entry->offset;
+    }
+    return rc;
 }
 
 /* Find the slice of one partition; `room` is what the answer may still take. */
 static int look_up(const fmq_request *request, const fetch_request *fetch, fmq_fetch_entry *entry,
                    uint64_t room, bool min_one) {
     entry->diverging_end = -1;
+    entry->throttled = false;
     int rc = check_leader(request, fetch, entry);
     if (rc == FMQ_OK) {
         rc = fmq_partition_open(entry->partition);
@@ -342,6 +349,9 @@ static void write_partition(fmq_engine *engine, const fmq_request *request,
         fmq_write_i32(w, -1); /* preferred_read_replica */
     }
     fmq_write_length(w, request->flexible, true, (int32_t)entry->slice.size);
+    if (fetch->replica_id >= 0 && entry->slice.size > 0) {
+        fmq_replicas_sent(partition, fetch->replica_id, (uint32_t)entry->slice.size);
+    }
     if (entry->slice.size > 0 && !copy_slice(engine, entry, copied)) {
         entry->cut = w->size;
     }
@@ -531,7 +541,7 @@ static bool start_waiting(fmq_conn *conn, const fetch_request *fetch, int64_t ha
     uint32_t count = 0;
     for (uint32_t i = 0; i < fetch->entry_count; i++) {
         fmq_fetch_entry *entry = &engine->fetch_entries[i];
-        if (entry->partition != NULL) {
+        if (entry->partition != NULL && !entry->throttled) {
             waits[count].conn = conn;
             bool follows = fetch->replica_id >= 0 && entry->partition->replicas != NULL;
             fmq_list *list =

@@ -35,7 +35,7 @@ void fmq_replicas_stop(fmq_partition *partition) {
     partition->replicas->leader_watermark = -1;
 }
 
-static fmq_other *find_other(const fmq_replicas *replicas, int32_t broker_id) {
+fmq_other *fmq_replicas_find(const fmq_replicas *replicas, int32_t broker_id) {
     for (int32_t i = 0; i < replicas->count; i++) {
         if (replicas->others[i].broker_id == broker_id) {
             return &replicas->others[i];
@@ -132,7 +132,7 @@ static void tell_hints(fmq_engine *engine) {
 int fmq_replicas_fetched(fmq_partition *partition, int32_t broker_id, int64_t broker_epoch,
                          int64_t offset) {
     fmq_replicas *replicas = partition->replicas;
-    fmq_other *other = replicas != NULL ? find_other(replicas, broker_id) : NULL;
+    fmq_other *other = replicas != NULL ? fmq_replicas_find(replicas, broker_id) : NULL;
     if (other == NULL) {
         return FMQ_ERR_NOT_LEADER_OR_FOLLOWER;
     }
@@ -165,7 +165,7 @@ static fmq_other *take_over(const fmq_partition *partition, bool same_epoch,
     fmq_other *made = fmq_alloc(partition->engine->env, (size_t)(count + 1) * sizeof *made);
     for (int32_t i = 0; made != NULL && i < count; i++) {
         const fmq_other *old =
-            same_epoch ? find_other(partition->replicas, others[i].broker_id) : NULL;
+            same_epoch ? fmq_replicas_find(partition->replicas, others[i].broker_id) : NULL;
         if (old != NULL) {
             made[i] = *old;
         } else {

@@ -35,6 +35,7 @@ typedef struct fmq_replicas {
     int32_t asked_epoch;      /* in the fetch under way */
     int64_t asked_offset;     /* -1: not asked */
     bool paused;              /* in trouble */
+    bool throttled;           /* followers that are out of sync get no more than the rate */
     uint8_t next_mark;
     struct {
         int64_t offset; /* log end */
@@ -59,6 +60,12 @@ int64_t fmq_replicas_bytes_at(const fmq_partition *partition, int64_t offset);
 /* A follower fetches from `offset`: it has what lies before.  Error when it is none of ours. */
 int fmq_replicas_fetched(fmq_partition *partition, int32_t broker_id, int64_t broker_epoch,
                          int64_t offset);
+/* throttle.c: this follower has to wait, because throttled ones have had enough for now. */
+bool fmq_replicas_must_wait(const fmq_partition *partition, int32_t broker_id);
+/* Count what a follower is sent. */
+void fmq_replicas_sent(const fmq_partition *partition, int32_t broker_id, uint32_t bytes);
+/* What is known of a follower; NULL: it is none of ours. */
+fmq_other *fmq_replicas_find(const fmq_replicas *replicas, int32_t broker_id);
 /* Up to where a follower may read: what is in the file. */
 int64_t fmq_replicas_readable_end(const fmq_partition *partition);
 

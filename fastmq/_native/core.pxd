@@ -296,6 +296,8 @@ cdef extern from "fastmq/replication.h" nogil:
     int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hint *out,
                                  int32_t room)
     void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms)
+    void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s)
+    void fmq_partition_set_throttled(fmq_partition *partition, bint throttled)
     void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id)
     void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermark)
     int fmq_partition_follow(fmq_partition *partition, int32_t leader_epoch)

@@ -106,6 +106,8 @@ class Partition:
         """Follow another broker: waiters are answered NOT_LEADER_OR_FOLLOWER; batches come through
         a `Fetcher`. Raises PartitionError (FENCED_LEADER_EPOCH)."""
     def is_follower(self) -> bool: ...
+    def set_throttled(self, throttled: bool) -> None:
+        """Whether `Engine.set_throttle` holds for this partition; while it is led."""
     def set_watermark(self, high_watermark: int) -> None:
         """Where the high watermark was at the last stop; before the log of a replicated partition
         is opened."""
@@ -188,6 +190,9 @@ class Engine:
     def set_lease(self, remaining_ms: int) -> None:
         """For so long from now may this broker take itself for a leader; -1 = for ever, which is so
         at first. Afterwards acks 0 and 1 are refused where others have replicas."""
+    def set_throttle(self, bytes_per_s: int) -> None:
+        """Send followers that are out of sync no more than so much of throttled partitions;
+        -1 = no limit, which is so at first."""
     def isr_hints(self, lag_max_ms: int) -> list[tuple[bytes, int, int, int, bool]]:
         """Followers that should change their standing, at most 256: (topic_id, index, leader_epoch,
         broker_id, caught_up). caught_up: it is OUT and has all that is committed; otherwise it is

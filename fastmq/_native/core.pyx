@@ -230,6 +230,10 @@ cdef class Partition:
             rc = fmq_partition_follow(self.handle, epoch)
         check(rc, f"following the leader of {self.topic}-{self.index} in epoch {epoch}")
 
+    def set_throttled(self, bint throttled):
+        with nogil:
+            fmq_partition_set_throttled(self.handle, throttled)
+
     def set_watermark(self, int64_t high_watermark):
         with nogil:
             fmq_partition_set_watermark(self.handle, high_watermark)
@@ -572,6 +576,10 @@ cdef class Engine:
 
     def set_lease(self, int64_t remaining_ms):
         fmq_engine_set_lease(self.handle, remaining_ms)
+
+    def set_throttle(self, int64_t bytes_per_s):
+        with nogil:
+            fmq_engine_set_throttle(self.handle, bytes_per_s)
 
     def isr_hints(self, int64_t lag_max_ms):
         cdef fmq_isr_hint found[256]

@@ -309,7 +309,6 @@ _TOPICS: Final = (
         _BOOLEAN,
         False,
         "Default of the topic key of the same name.",
-        no_effect=_NO_CLUSTER,
     ),
     dynamic(
         "message.max.bytes",

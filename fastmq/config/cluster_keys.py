@@ -2,9 +2,11 @@
 
 from typing import Final
 
-from fastmq.config.types import ConfigType, Key, Scope, at_least, fixed, not_empty, one_of
+from fastmq.config.types import ConfigType, Key, Scope, at_least, dynamic, fixed, not_empty, one_of
 
 __all__ = ["CLUSTER_KEYS"]
+
+_LONG_MAX: Final = (1 << 63) - 1
 
 CLUSTER_KEYS: Final = (
     fixed(
@@ -90,5 +92,38 @@ CLUSTER_KEYS: Final = (
         300,
         "How long the cluster is quiet before the controller looks for that.",
         at_least(1),
+    ),
+    fixed(
+        "leader.imbalance.per.broker.percentage",
+        ConfigType.INT,
+        10,
+        "How many percent of a broker's preferred partitions others may lead before the controller "
+        "gives leadership back.",
+        at_least(0),
+    ),
+    dynamic(
+        "leader.replication.throttled.rate",
+        ConfigType.LONG,
+        _LONG_MAX,
+        "Bytes per second that this broker, as a leader, sends in all to replicas that catch up, "
+        "of partitions in leader.replication.throttled.replicas. Replicas in sync are never held "
+        "up.",
+        at_least(0),
+    ),
+    dynamic(
+        "follower.replication.throttled.rate",
+        ConfigType.LONG,
+        _LONG_MAX,
+        "Bytes per second that this broker, as a follower, fetches in all for its replicas that "
+        "catch up and are in follower.replication.throttled.replicas.",
+        at_least(0),
+    ),
+    dynamic(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        ConfigType.LONG,
+        _LONG_MAX,
+        "How fast replicas move between the directories of a broker.",
+        at_least(1),
+        no_effect="they do not; the value is kept and shown, because Kafka's tools reset it",
     ),
 )

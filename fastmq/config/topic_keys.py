@@ -4,6 +4,7 @@ Each row names the broker keys that give its default (`synonyms`), so the defaul
 holds when the broker table has nothing either; a test keeps both tables in step.
 """
 
+import re
 from typing import Final
 
 from fastmq.config.types import (
@@ -27,9 +28,10 @@ _MINUTE_MS: Final = 60_000
 
 _NO_CLEANER: Final = "no log cleaner runs yet; the value is kept and shown"
 _NO_TIERING: Final = "there is no tiered storage; the value is kept and shown"
-_ONE_REPLICA: Final = "partitions have one replica; the value is kept and shown"
 
 FLUSH_MODES: Final = ("auto", "ack", "replicated", "interval", "never")
+
+_THROTTLED_REPLICA: Final = re.compile(r"[0-9]+:[0-9]+").fullmatch
 
 CODECS: Final = ("uncompressed", "gzip", "snappy", "lz4", "zstd", "producer")
 
@@ -40,6 +42,19 @@ def _gzip_level() -> Validator:
         return None if value == -1 or 1 <= value <= 9 else f"{value} is neither -1 nor in 1..9"
 
     return Validator("-1 or 1..9", check)
+
+
+def _throttled_replicas() -> Validator:
+    doc = "partition:broker,..., or * for all replicas"
+
+    def check(value: Value) -> str | None:
+        assert isinstance(value, tuple)
+        if value == ("*",):
+            return None
+        wrong = next((text for text in value if not _THROTTLED_REPLICA(text)), None)
+        return None if wrong is None else f"{wrong!r} is not partition:broker, nor is the list *"
+
+    return Validator(doc, check)
 
 
 def _topic(
@@ -177,8 +192,8 @@ TOPIC_KEYS: Final[tuple[Key, ...]] = (
         "follower.replication.throttled.replicas",
         _LIST,
         (),
-        "Replicas whose catching up is throttled on the follower.",
-        no_effect=_ONE_REPLICA,
+        "Replicas whose catching up is held to follower.replication.throttled.rate.",
+        _throttled_replicas(),
     ),
     _topic(
         "index.interval.bytes",
@@ -192,8 +207,8 @@ TOPIC_KEYS: Final[tuple[Key, ...]] = (
         "leader.replication.throttled.replicas",
         _LIST,
         (),
-        "Replicas whose catching up is throttled on the leader.",
-        no_effect=_ONE_REPLICA,
+        "Replicas that send to those catching up no more than leader.replication.throttled.rate.",
+        _throttled_replicas(),
     ),
     _topic(
         "local.retention.bytes",
@@ -389,6 +404,5 @@ TOPIC_KEYS: Final[tuple[Key, ...]] = (
         False,
         "Whether a replica that lags may lead when no in-sync one is left, losing records.",
         synonyms=(("unclean.leader.election.enable", 1),),
-        no_effect=_ONE_REPLICA,
     ),
 )

@@ -214,6 +214,8 @@ class _Broker:
     ) -> AsyncIterator[BrokerContext]:
         context = self._context = await self._make_context(storage, store, engine)
         background = Background(context)
+        if self._replication is not None:
+            context.on_config = self._replication.configure
         context.reload_broker_config()
         # Until all logs have been checked, a stop leaves them to the check of the next start.
         context.topics.deletions.extend(await context.topics.load())

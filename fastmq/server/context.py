@@ -92,6 +92,8 @@ class BrokerContext:
         self.replicas_changed = trio.Event()
         # None: this broker stands alone.
         self.membership = membership
+        # Called with the broker's settings, at the start and when they have changed.
+        self.on_config: Callable[[BrokerConfig], None] = lambda _: None
         self._broker_overrides = self._own_overrides()
         topics.on_change = self._on_topics_changed
 
@@ -223,6 +225,7 @@ class BrokerContext:
         self._broker_overrides = self._own_overrides()
         self.connections.limits = ConnectionLimits.of(config)
         self.config = config
+        self.on_config(config)
         self.topics.reconfigure_all()
 
     def _dynamic_config(self, instead: Mapping[str, Mapping[str, str]]) -> BrokerConfig:
@@ -246,10 +249,10 @@ class BrokerContext:
         else:
             self.groups.on_appended(token, code)
 
-    def on_fetcher(self, leader_id: int) -> None:
+    def on_fetcher(self, tag: int) -> None:
         """Go on fetching from a leader: what this broker follows is synced."""
         if self.fetchers is not None:
-            self.fetchers.on_synced(leader_id)
+            self.fetchers.on_synced(tag)
 
     def on_replicas(self) -> None:
         """Look at who has caught up."""

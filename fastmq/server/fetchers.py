@@ -1,9 +1,10 @@
 """Following: one task for each broker that leads something this broker has a replica of.
 
 The engine writes the requests and takes the answers (`Fetcher`); a task here moves the bytes, waits
-when there is nothing to ask for, and comes back after a failure. What a partition is in trouble
-with, it is most often because leaders are changing: it is asked for again a little later, and the
-roles that come with the next image set it right.
+when there is nothing to ask for, and comes back after a failure. Replicas whose catching up is
+throttled are fetched by tasks of their own, so that those in sync need not wait with them. What a
+partition is in trouble with, it is most often because leaders are changing: it is asked for again a
+little later, and the roles that come with the next image set it right.
 """
 
 import errno
@@ -16,6 +17,7 @@ import trio
 from fastmq._native.core import Engine, Fetcher, Partition, PartitionError
 from fastmq.errors import ErrorCode, KafkaError, ProtocolError
 from fastmq.net.frames import Frame
+from fastmq.replica import Throttle
 from fastmq.server.peers import AddressOf, PeerCredentials, PeerLink
 
 __all__ = ["ReplicaFetchers"]
@@ -37,6 +39,7 @@ class _Source:
     """What is fetched from one broker."""
 
     leader_id: int
+    throttled: bool
     fetcher: Fetcher
     partitions: dict[tuple[bytes, int], Partition] = field(default_factory=dict)
     changed: trio.Event = field(default_factory=trio.Event)
@@ -75,7 +78,8 @@ class ReplicaFetchers:
         self._max_wait_ms = max_wait_ms
         self._max_bytes = max_bytes
         self._partition_max_bytes = partition_max_bytes
-        self._sources: dict[int, _Source] = {}
+        self._sources: dict[tuple[int, bool], _Source] = {}
+        self._throttle = Throttle()
         self._source_of: dict[tuple[bytes, int], _Source] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -92,13 +96,26 @@ class ReplicaFetchers:
             name = f"fetch from broker {source.leader_id}"
             self._nursery.start_soon(self._follow, source, name=name)
 
-    def assign(self, partition: Partition, leader_id: int) -> None:
-        """Fetch a partition, which follows already, from this leader and from no other."""
+    def set_rate(self, bytes_per_s: int) -> None:
+        """Change how fast throttled replicas catch up together."""
+        self._throttle.set_rate(bytes_per_s, trio.current_time())
+        for source in self._sources.values():
+            source.poke()
+
+    def assign(self, partition: Partition, leader_id: int, *, throttled: bool = False) -> None:
+        """Fetch a partition, which follows already, from this leader and from no other.
+
+        Args:
+            partition: follows.
+            leader_id: its leader.
+            throttled: fetch it no faster than all such ones may be fetched together.
+        """
         key = (partition.topic_id, partition.index)
+        wanted = (leader_id, throttled)
         before = self._source_of.get(key)
-        if before is not None and before.leader_id != leader_id:
+        if before is not None and (before.leader_id, before.throttled) != wanted:
             self.release(partition)
-        source = self._sources.get(leader_id)
+        source = self._sources.get(wanted)
         if source is None:
             identity = self._credentials.identity
             fetcher = Fetcher(
@@ -106,11 +123,11 @@ class ReplicaFetchers:
                 replica_id=identity.broker_id,
                 broker_epoch=identity.broker_epoch,
                 max_wait_ms=self._max_wait_ms,
-                max_bytes=self._max_bytes,
+                max_bytes=self._partition_max_bytes if throttled else self._max_bytes,
                 partition_max_bytes=self._partition_max_bytes,
-                tag=leader_id,
+                tag=_tag(leader_id, throttled=throttled),
             )
-            source = self._sources[leader_id] = _Source(leader_id, fetcher)
+            source = self._sources[wanted] = _Source(leader_id, throttled, fetcher)
             self._start(source)
         source.fetcher.add(partition)
         source.fetcher.resume(partition)
@@ -129,12 +146,12 @@ class ReplicaFetchers:
         source.partitions.pop(key, None)
         source.resume_at.pop(key, None)
         if not source.partitions:
-            del self._sources[source.leader_id]
+            del self._sources[source.leader_id, source.throttled]
             source.scope.cancel()
 
-    def on_synced(self, leader_id: int) -> None:
+    def on_synced(self, tag: int) -> None:
         """Go on with a fetcher that had only waited for syncs (`EVENT_FETCHER`)."""
-        source = self._sources.get(leader_id)
+        source = self._sources.get((tag >> 1, bool(tag & 1)))
         if source is not None:
             source.poke()
 
@@ -164,6 +181,7 @@ class ReplicaFetchers:
         try:
             correlation_id = 0
             while True:
+                await self._wait_for_room(source)
                 self._resume_due(source)
                 correlation_id = (correlation_id + 1) & 0x7FFF_FFFF
                 source.changed = trio.Event()
@@ -179,6 +197,13 @@ class ReplicaFetchers:
         finally:
             await link.close()
 
+    async def _wait_for_room(self, source: _Source) -> None:
+        """Wait until a throttled source may ask again."""
+        while source.throttled and (wait_s := self._throttle.wait_s(trio.current_time())):
+            source.changed = trio.Event()
+            with trio.move_on_after(wait_s):
+                await source.changed.wait()
+
     async def _take(self, source: _Source, correlation_id: int, answer: Frame) -> None:
         try:
             if len(answer) <= _INLINE_BYTES_MAX:
@@ -187,7 +212,9 @@ class ReplicaFetchers:
                 taken = await trio.to_thread.run_sync(partial(source.fetcher.apply, answer))
         except PartitionError as exc:
             raise ProtocolError(f"not an answer to Fetch: {exc}") from exc
-        got, error, _, cuts, troubles = taken
+        got, error, size_bytes, cuts, troubles = taken
+        if source.throttled:
+            self._throttle.take(size_bytes, trio.current_time())
         if got != correlation_id:
             raise ProtocolError("the answer is to another request")
         if error:
@@ -221,3 +248,7 @@ class ReplicaFetchers:
         if not source.resume_at:
             return _IDLE_S
         return max(0.0, min(source.resume_at.values()) - trio.current_time())
+
+
+def _tag(leader_id: int, *, throttled: bool) -> int:
+    return leader_id << 1 | throttled

@@ -34,6 +34,7 @@ class Replication:
     def __init__(
         self, config: BrokerConfig, engine: Engine, membership: Membership, secret: bytes
     ) -> None:
+        self._engine = engine
         self._membership = membership
         self._listener = config.listeners[0].name
         self._lag_max_ms = config.get_int("replica.lag.time.max.ms")
@@ -58,6 +59,11 @@ class Replication:
         broker = self._image.brokers.get(broker_id)
         endpoint = None if broker is None else broker.endpoint(self._listener)
         return None if endpoint is None else (endpoint.host, endpoint.port)
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Take up how fast replicas may catch up."""
+        self._engine.set_throttle(config.get_int("leader.replication.throttled.rate"))
+        self._fetchers.set_rate(config.get_int("follower.replication.throttled.rate"))
 
     async def run(self, context: BrokerContext) -> None:
         """Fetch what is followed here and look after what is led here, until cancelled."""

@@ -11,7 +11,8 @@ from fastmq._native.core import (
     PartitionError,
 )
 from fastmq.cluster import PartitionState
-from fastmq.replica import InSyncSets
+from fastmq.config import TopicConfig
+from fastmq.replica import InSyncSets, is_listed
 from fastmq.server.fetchers import ReplicaFetchers
 
 __all__ = ["ClusterRoles", "LoneRoles", "Roles"]
@@ -24,12 +25,20 @@ _NO_LEADER: Final = -1
 class Roles(Protocol):
     """Gives partitions their roles."""
 
-    def assume(self, handle: Partition, state: PartitionState, *, is_new: bool = True) -> None:
+    def assume(
+        self,
+        handle: Partition,
+        state: PartitionState,
+        config: TopicConfig,
+        *,
+        is_new: bool = True,
+    ) -> None:
         """Make a partition what its state says that it is here.
 
         Args:
             handle: the partition.
             state: what it is.
+            config: of its topic.
             is_new: False = it was in effect already, and proposals made on it still count.
         """
 
@@ -43,9 +52,16 @@ class LoneRoles:
     def __init__(self, node_id: int) -> None:
         self._node_id = node_id
 
-    def assume(self, handle: Partition, state: PartitionState, *, is_new: bool = True) -> None:
+    def assume(
+        self,
+        handle: Partition,
+        state: PartitionState,
+        config: TopicConfig,
+        *,
+        is_new: bool = True,
+    ) -> None:
         """Lead what this broker leads."""
-        del is_new
+        del config, is_new
         if state.leader == self._node_id:
             handle.become_leader(state.leader_epoch)
         else:
@@ -68,18 +84,33 @@ class ClusterRoles:
         self._node_id = node_id
         self._fetchers = fetchers
         self._sets = sets
-        # Of each partition that is followed here: its leader and leader epoch.
-        self._following: dict[tuple[bytes, int], tuple[int, int]] = {}
+        # Of each partition that is followed here: its leader, leader epoch, whether throttled.
+        self._following: dict[tuple[bytes, int], tuple[int, int, bool]] = {}
 
-    def assume(self, handle: Partition, state: PartitionState, *, is_new: bool = True) -> None:
+    def assume(
+        self,
+        handle: Partition,
+        state: PartitionState,
+        config: TopicConfig,
+        *,
+        is_new: bool = True,
+    ) -> None:
         """Lead, follow, or wait for a leader."""
         if is_new:
             self._sets.settle(handle.topic_id, handle.index)
         try:
             if state.leader == self._node_id:
+                listed = config.get_list("leader.replication.throttled.replicas")
                 self._lead(handle, state)
+                handle.set_throttled(is_listed(listed, handle.index, self._node_id))
             else:
-                self._follow(handle, state)
+                listed = config.get_list("follower.replication.throttled.replicas")
+                self._follow(
+                    handle,
+                    state,
+                    throttled=self._node_id not in state.isr
+                    and is_listed(listed, handle.index, self._node_id),
+                )
         except PartitionError as exc:
             # An older epoch: the image is behind what the engine has heard already.
             logger.warning("%s-%d keeps its role: %s", handle.topic, handle.index, exc)
@@ -99,17 +130,19 @@ class ClusterRoles:
                 others.append((broker, standing))
         handle.lead(state.leader_epoch, others)
 
-    def _follow(self, handle: Partition, state: PartitionState) -> None:
+    def _follow(self, handle: Partition, state: PartitionState, *, throttled: bool) -> None:
         key = (handle.topic_id, handle.index)
-        wanted = (state.leader, state.leader_epoch)
-        if self._following.get(key) == wanted:
+        wanted = (state.leader, state.leader_epoch, throttled)
+        before = self._following.get(key)
+        if before == wanted:
             return
-        handle.follow(state.leader_epoch)
+        if before is None or before[:2] != wanted[:2]:
+            handle.follow(state.leader_epoch)
         self._following[key] = wanted
         if state.leader == _NO_LEADER:
             self._fetchers.release(handle)
         else:
-            self._fetchers.assign(handle, state.leader)
+            self._fetchers.assign(handle, state.leader, throttled=throttled)
 
     def release(self, handle: Partition) -> None:
         """Fetch a partition no more."""

@@ -320,11 +320,15 @@ class RunningTopics:
         return self._plain[2], self._plain[3]
 
     def _reconfigure(self, topic: Topic) -> None:
+        before = _throttled(topic.config)
         topic.config, topic.native = self._settings(topic.state)
         topic.overrides = self.image.config(ConfigKind.TOPIC, topic.name)
         for handle in topic.handles:
             if handle is not None:
                 handle.set_config(self._native_of(topic, handle.dir_id))
+                if _throttled(topic.config) != before:
+                    state = topic.states[handle.index]
+                    self._roles.assume(handle, state, topic.config, is_new=False)
         self.generation += 1
 
     # Following the image.
@@ -399,7 +403,7 @@ class RunningTopics:
                 if has and not had:
                     came.append(index)
             elif new != old:
-                self._roles.assume(handle, new)
+                self._roles.assume(handle, new, topic.config)
                 if not has:
                     self._roles.release(handle)
                     topic.handles[index] = None
@@ -432,7 +436,7 @@ class RunningTopics:
         topic = self.by_id(topic_id)
         handle = None if topic is None else topic.handle(index)
         if topic is not None and handle is not None:
-            self._roles.assume(handle, topic.states[index], is_new=False)
+            self._roles.assume(handle, topic.states[index], topic.config, is_new=False)
 
     async def _start(self, work: list[tuple[Topic, int]]) -> None:
         """Open the partitions of topics from an index on, and lead those that are led here."""
@@ -494,7 +498,7 @@ class RunningTopics:
     def _lead_one(self, topic: Topic, index: int) -> None:
         handle = topic.handles[index]
         if handle is not None:
-            self._roles.assume(handle, topic.states[index])
+            self._roles.assume(handle, topic.states[index], topic.config)
 
     def _publish(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
@@ -515,3 +519,11 @@ class RunningTopics:
                 self.deletions.append(path)
             except PartitionError as exc:
                 logger.error("cannot remove %s: %s", handle.path, exc)  # noqa: TRY400
+
+
+def _throttled(config: TopicConfig) -> tuple[tuple[str, ...], ...]:
+    """Return the settings that roles depend on."""
+    return (
+        config.get_list("leader.replication.throttled.replicas"),
+        config.get_list("follower.replication.throttled.replicas"),
+    )

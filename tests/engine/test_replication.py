@@ -223,6 +223,29 @@ def test_the_watermark_waits_for_who_joins_and_not_for_who_is_out(quick: Cluster
     assert leader.high_watermark() == 1
 
 
+def test_throttled_followers_that_are_out_of_sync_wait_for_the_rate(quick: Cluster) -> None:
+    leader, behind, other = quick.nodes
+    links = quick.lead(0, 1, n1=REPLICA_OUT, n2=REPLICA_IN)
+    leader.partition.set_throttled(True)
+    leader.harness.engine.set_throttle(1)
+    for round_ in range(3):
+        leader.partition.append(bytearray(batch(b"x" * 1000)))
+        other.catch_up(links[2], round_ + 1)  # in sync: never held up
+    behind.fetch_once(links[1])
+    assert behind.partition.log_end() >= 1, "the first answer comes at once"
+    leader.partition.append(bytearray(batch(b"y")))
+    had = behind.partition.log_end()
+    for _ in range(3):
+        behind.fetch_once(links[1])
+    assert behind.partition.log_end() == had, "a thousand seconds of debt"
+    leader.partition.set_throttled(False)
+    behind.catch_up(links[1], 4)
+    leader.partition.set_throttled(True)
+    leader.harness.engine.set_throttle(-1)
+    leader.partition.append(bytearray(batch(b"z")))
+    behind.catch_up(links[1], 5)
+
+
 def test_a_follower_is_woken_by_an_append_and_not_by_the_watermark(quick: Cluster) -> None:
     links = quick.lead(0, 1)
     node = quick.nodes[1]

@@ -153,7 +153,7 @@ async def test_a_partition_moves_to_another_leader_and_the_task_ends(tmp_path: P
         leader.partition.append(bytearray(batch(b"a")))
         await until(lambda: follower.partition.log_end() == 1)
         fetchers.assign(follower.partition, 1)
-        assert set(fetchers._sources) == {1}
+        assert set(fetchers._sources) == {(1, False)}
         fetchers.release(follower.partition)
         assert fetchers._sources == {}
         # Following in a newer epoch than the leader knows is trouble that passes.
@@ -164,6 +164,33 @@ async def test_a_partition_moves_to_another_leader_and_the_task_ends(tmp_path: P
         assert follower.partition.log_end() == 1
         leader.partition.lead(2, [(1, REPLICA_IN)])
         await until(lambda: follower.partition.log_end() == 2)
+        n.cancel_scope.cancel()
+
+
+async def test_throttled_replicas_wait_on_a_link_of_their_own(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (leader, follower), leader.serving(), trio.open_nursery() as n:
+        fetchers = follower.context.fetchers
+        fetchers.set_rate(1)
+        n.start_soon(fetchers.run)
+        fetchers.assign(follower.partition, 0, throttled=True)
+        assert set(fetchers._sources) == {(0, True)}
+        leader.partition.append(bytearray(batch(b"x" * 1000)))
+        await until(lambda: follower.partition.log_end() == 1)
+        leader.partition.append(bytearray(batch(b"y")))
+        await trio.sleep(0.15)
+        assert follower.partition.log_end() == 1, "a thousand seconds of debt"
+        # In sync again: the other link does not wait.
+        fetchers.assign(follower.partition, 0)
+        assert set(fetchers._sources) == {(0, False)}
+        await until(lambda: follower.partition.log_end() == 2)
+        # A higher rate is taken up at once.
+        fetchers.set_rate(2)
+        fetchers.assign(follower.partition, 0, throttled=True)
+        leader.partition.append(bytearray(batch(b"z" * 1000)))
+        await until(lambda: follower.partition.log_end() == 3)
+        leader.partition.append(bytearray(batch(b"z")))
+        fetchers.set_rate(1 << 30)
+        await until(lambda: follower.partition.log_end() == 4)
         n.cancel_scope.cancel()
 
 

@@ -69,6 +69,12 @@ int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hin
  * since it needs those others. */
 void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms);
 
+/* Followers that are out of sync get no more than so many bytes per second, over all partitions
+ * that are throttled; -1: no limit.  A follower may get one answer at once, and waits then. */
+void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s);
+/* Whether that holds for this partition; only while it is led. */
+void fmq_partition_set_throttled(fmq_partition *partition, bool throttled);
+
 /* Let this connection fetch as a replica; others are closed when they try. */
 void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id);
 
