@@ -14,7 +14,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 
 .DEFAULT_GOAL := help
 .PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability \
-	rel-cluster rel-long bench compare bench-compare docs docs-check dist check ci clean
+	rel-cluster rel-rot rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ interop: build ## clients that others wrote, full size
 
 rel-cluster: build ## kill brokers of a cluster under load, 25 times
 	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s
+
+rel-rot: build ## flip bits in the files of a log, 1,000 times
+	FASTMQ_FLIPS=1000 FASTMQ_SEED=$(SEED) $(PYTHON) -m pytest tests/engine/test_bit_rot.py -s -o timeout=1200
 
 reliability: build ## kills, power cuts, full disks; the figures of .ci/run
 	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s

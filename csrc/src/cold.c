@@ -1,9 +1,10 @@
-/* cold.c - fetches of data that is not in the page cache.
+/* cold.c - fetches of bytes that may not be served yet: not checked, or not in the page cache.
  *
- * The reactor serves every connection, so it must not wait for a disk.  A Fetch that found cold
- * slices is put aside; a thread reads them, which brings them into the page cache and checks the
- * CRC of every batch on the way; then the Fetch is executed anew and finds them warm.  A batch that
- * does not fit its CRC is fenced off: fetches stop before it and get CORRUPT_MESSAGE at it.
+ * What this process wrote, or has checked, is trusted (trust.h) and leaves unseen.  A Fetch that
+ * found other slices, or slices that have left the page cache, is put aside: a thread reads them,
+ * because the reactor must not wait for a disk, and checks every batch on the way: the CRC, and by
+ * the batches around it the offsets and the epoch, which the CRC does not cover.  Then the Fetch is
+ * executed anew.  A bad batch is fenced off: fetches stop before it and get CORRUPT_MESSAGE at it.
  */
 #include "engine_internal.h"
 #include "fastmq/crc32c.h"
@@ -11,11 +12,14 @@
 #include <signal.h>
 
 #define COLD_BUFFER_BYTES (256u << 10)
+#define CORRUPT_RANGES_MAX 64 /* of a partition that are remembered */
 
 typedef struct fmq_cold_item {
     fmq_partition *partition; /* a reference */
     fmq_slice slice;          /* with its reference, pinned */
+    fmq_chain chain;
     int fd;
+    int64_t good_end;      /* position up to which all is in order */
     int64_t corrupt_begin; /* offsets of the first bad batch, -1: none */
     int64_t corrupt_end;
 } fmq_cold_item;
@@ -28,17 +32,6 @@ struct fmq_cold_job {
     uint32_t count;
     fmq_cold_item items[];
 };
-
-bool fmq_slice_is_cold(const fmq_engine *engine, const fmq_slice *slice) {
-    const fmq_env *env = engine->env;
-    int fd = fmq_segment_pin(slice->segment);
-    bool cold = fd >= 0 && !(env->is_cached(env->ctx, fd, slice->position + slice->size - 1) &&
-                             env->is_cached(env->ctx, fd, slice->position));
-    if (fd >= 0) {
-        fmq_segment_unpin(slice->segment);
-    }
-    return cold;
-}
 
 /* ---- reading and checking, in a thread, without the lock ------------------------------------*/
 
@@ -82,42 +75,132 @@ static bool window_crc(window *w, int64_t position, int64_t size, uint32_t *crc)
     return true;
 }
 
-/* The batch at `begin` is bad; its header, where it makes sense, says how far it reaches. */
-static void mark_corrupt(fmq_cold_item *item, int64_t begin, size_t got,
-                         const fmq_batch_header *h) {
+/* A header; false when there is none that makes sense. */
+static bool window_header(window *w, int64_t position, fmq_batch_header *out) {
+    const uint8_t *bytes;
+    size_t got = w->limit - position < FMQ_BATCH_HEADER_SIZE
+                     ? 0
+                     : window_at(w, position, FMQ_BATCH_HEADER_SIZE, &bytes);
+    return got >= FMQ_BATCH_HEADER_SIZE && fmq_batch_parse(bytes, got, out) == FMQ_OK &&
+           position + (int64_t)out->size <= w->limit && out->base_offset >= 0 &&
+           out->base_offset <= INT64_MAX - out->last_offset_delta - 1;
+}
+
+#define EXPECTED_BY_INDEX (-1) /* the index names the end of the batch: that is as good */
+#define EXPECTED_UNKNOWN (-2)
+
+/* Where a walk over batches stands. */
+typedef struct walk {
+    window window;
+    const fmq_chain *chain;
+    int64_t position;
+    int64_t expected; /* base offset, or EXPECTED_* */
+    int32_t epoch;    /* of the batch before, -1: unknown */
+    bool has_header;  /* of the batch here: */
+    fmq_batch_header h;
+    bool has_next; /* and of the one behind: */
+    fmq_batch_header next;
+} walk;
+
+static void look_at(walk *at, bool check_crc, bool *crc_ok) {
+    window *w = &at->window;
+    uint32_t crc;
+    at->has_header = window_header(w, at->position, &at->h);
+    *crc_ok = at->has_header &&
+              (!check_crc || (window_crc(w, at->position + FMQ_BATCH_CRC_START,
+                                         (int64_t)at->h.size - FMQ_BATCH_CRC_START, &crc) &&
+                              crc == at->h.crc));
+    at->has_next = at->has_header && window_header(w, at->position + at->h.size, &at->next);
+}
+
+/* Offsets and epoch, by what stands around.  In a log that was never compacted offsets have no
+ * gaps, so that every flipped bit of them shows. */
+static bool is_in_place(const walk *at) {
+    int64_t end = fmq_batch_last_offset(&at->h) + 1;
+    bool is_last = at->position + (int64_t)at->h.size == at->window.limit;
+    if (end > at->chain->offset_end || at->h.leader_epoch > at->chain->last_epoch) {
+        return false;
+    }
+    if (at->h.leader_epoch < at->epoch || (at->has_next && at->epoch <= at->next.leader_epoch &&
+                                           at->h.leader_epoch > at->next.leader_epoch)) {
+        return false;
+    }
+    if (at->h.base_offset == at->expected) {
+        return true;
+    }
+    if (at->expected >= 0 && at->h.base_offset < at->expected) {
+        return false;
+    }
+    if (at->has_next) {
+        return at->next.base_offset >= end;
+    }
+    return is_last || at->expected == EXPECTED_BY_INDEX;
+}
+
+static void step(walk *at) {
+    at->expected = fmq_batch_last_offset(&at->h) + 1;
+    at->epoch = at->h.leader_epoch;
+    at->position += at->h.size;
+}
+
+/* The batch here is bad; it reaches to the next one that makes sense. */
+static void mark_corrupt(fmq_cold_item *item, const walk *at) {
+    int64_t begin = at->expected >= 0 ? at->expected : item->slice.base_offset;
     int64_t end = item->slice.next_offset;
-    if (got >= FMQ_BATCH_HEADER_SIZE && h->base_offset == begin && fmq_batch_last_offset(h) < end) {
-        end = fmq_batch_last_offset(h) + 1;
+    if (at->has_next && at->next.base_offset > begin && at->next.base_offset < end) {
+        end = at->next.base_offset;
     }
     item->corrupt_begin = begin;
-    item->corrupt_end = end;
+    item->corrupt_end = end > begin ? end : begin + 1;
 }
 
 static void check_item(const fmq_env *env, fmq_cold_item *item, uint8_t *buf) {
-    int64_t position = item->slice.position;
-    int64_t limit = position + item->slice.size;
-    window w = {env, item->fd, buf, 0, 0, limit};
-    int64_t expected = item->slice.base_offset;
-    while (position < limit) {
-        const uint8_t *bytes;
-        fmq_batch_header h = {0};
-        uint32_t crc;
-        size_t got = window_at(&w, position, FMQ_BATCH_HEADER_SIZE, &bytes);
-        bool good = fmq_batch_parse(bytes, got, &h) == FMQ_OK &&
-                    position + (int64_t)h.size <= limit &&
-                    window_crc(&w, position + FMQ_BATCH_CRC_START,
-                               (int64_t)h.size - FMQ_BATCH_CRC_START, &crc) &&
-                    crc == h.crc;
-        if (!good) {
-            mark_corrupt(item, expected, got, &h);
-            return;
+    int64_t begin = item->slice.position;
+    int64_t end = begin + item->slice.size;
+    const fmq_chain *chain = &item->chain;
+    walk at = {.window = {env, item->fd, buf, 0, 0, chain->readable},
+               .chain = chain,
+               .position = chain->position,
+               .expected = chain->expected,
+               .epoch = -1};
+    while (at.position < end) {
+        bool is_inside = at.position >= begin;
+        bool good;
+        look_at(&at, is_inside || at.expected != EXPECTED_BY_INDEX, &good);
+        if (at.has_header && !is_inside && at.position + (int64_t)at.h.size > begin) {
+            good = at.has_header = false; /* the way does not lead to the slice */
         }
-        expected = fmq_batch_last_offset(&h) + 1;
-        position += h.size;
+        good = good && is_in_place(&at) && (!is_inside || at.position + (int64_t)at.h.size <= end);
+        if (good) {
+            step(&at);
+        } else if (is_inside) {
+            mark_corrupt(item, &at);
+            break;
+        } else { /* not what was asked for: only its neighbour is missed */
+            at.position = at.has_header ? at.position + at.h.size : begin;
+            at.expected = EXPECTED_UNKNOWN;
+            at.epoch = -1;
+        }
+        item->good_end = at.position > begin ? at.position : begin;
     }
 }
 
 /* ---- jobs -----------------------------------------------------------------------------------*/
+
+static void check_all(const fmq_env *env, fmq_cold_job *job, uint8_t *buf) {
+    for (uint32_t i = 0; i < job->count && buf != NULL; i++) {
+        check_item(env, &job->items[i], buf);
+    }
+}
+
+static fmq_cold_job *take_job(fmq_engine *engine) {
+    fmq_cold_job *job = engine->cold_queue_head;
+    if (job != NULL) {
+        engine->cold_queue_head = job->next;
+        engine->cold_queue_tail = job->next ? engine->cold_queue_tail : NULL;
+    }
+    return job;
+}
 
 static void *cold_thread(void *arg) {
     fmq_engine *engine = arg;
@@ -125,11 +208,7 @@ static void *cold_thread(void *arg) {
     for (;;) {
         fmq_sem_wait(&engine->cold_work);
         fmq_lock_take(&engine->lock);
-        fmq_cold_job *job = engine->cold_queue_head;
-        if (job != NULL) {
-            engine->cold_queue_head = job->next;
-            engine->cold_queue_tail = job->next ? engine->cold_queue_tail : NULL;
-        }
+        fmq_cold_job *job = take_job(engine);
         bool stop = atomic_load(&engine->stop) && job == NULL;
         fmq_lock_give(&engine->lock);
         if (stop) {
@@ -139,9 +218,7 @@ static void *cold_thread(void *arg) {
         if (job == NULL) {
             continue;
         }
-        for (uint32_t i = 0; i < job->count && buf != NULL; i++) {
-            check_item(engine->env, &job->items[i], buf);
-        }
+        check_all(engine->env, job, buf);
         fmq_lock_take(&engine->lock);
         job->next = engine->cold_done;
         engine->cold_done = job;
@@ -150,11 +227,9 @@ static void *cold_thread(void *arg) {
     }
 }
 
-static bool have_threads(fmq_engine *engine) {
-    if (engine->options.sync_threads == 0) {
-        return false; /* no threads at all: the reads happen in place */
-    }
-    if (engine->cold_thread_count == 0) {
+/* Without threads the jobs are done in the reactor. */
+static void start_threads(fmq_engine *engine) {
+    if (engine->options.sync_threads > 0 && engine->cold_thread_count == 0) {
         sigset_t all, old;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -165,16 +240,13 @@ static bool have_threads(fmq_engine *engine) {
         }
         pthread_sigmask(SIG_SETMASK, &old, NULL);
     }
-    return engine->cold_thread_count > 0;
 }
 
 fmq_cold_job *fmq_cold_job_new(fmq_conn *conn, uint32_t count) {
     fmq_engine *engine = conn->engine;
-    fmq_cold_job *job =
-        have_threads(engine)
-            ? fmq_alloc(engine->env, sizeof *job + (size_t)count * sizeof job->items[0])
-            : NULL;
+    fmq_cold_job *job = fmq_alloc(engine->env, sizeof *job + (size_t)count * sizeof job->items[0]);
     if (job != NULL) {
+        start_threads(engine);
         memset(job, 0, sizeof *job);
         job->engine = engine;
         job->conn = conn;
@@ -183,16 +255,24 @@ fmq_cold_job *fmq_cold_job_new(fmq_conn *conn, uint32_t count) {
     return job;
 }
 
-void fmq_cold_job_add(fmq_cold_job *job, fmq_partition *partition, fmq_slice *slice) {
-    int fd = fmq_segment_pin(slice->segment);
-    if (fd < 0) { /* the answer will say so */
-        fmq_segment_unref(slice->segment);
-    } else {
-        fmq_partition_ref(partition);
-        job->items[job->count++] =
-            (fmq_cold_item){.partition = partition, .slice = *slice, .fd = fd, .corrupt_begin = -1};
-    }
+int fmq_cold_job_add(fmq_cold_job *job, fmq_partition *partition, fmq_slice *slice) {
+    fmq_cold_item *item = &job->items[job->count];
+    *item = (fmq_cold_item){
+        .partition = partition, .slice = *slice, .good_end = slice->position, .corrupt_begin = -1};
     memset(slice, 0, sizeof *slice);
+    int rc = fmq_log_chain(partition->log, &item->slice, &item->chain);
+    item->fd = rc == FMQ_OK ? fmq_segment_pin(item->slice.segment) : rc;
+    if (item->fd < 0) {
+        fmq_segment_unref(item->slice.segment);
+        return item->fd;
+    }
+    fmq_partition_ref(partition);
+    job->count++;
+    return FMQ_OK;
+}
+
+bool fmq_cold_job_is_empty(const fmq_cold_job *job) {
+    return job->count == 0;
 }
 
 void fmq_cold_job_start(fmq_cold_job *job) {
@@ -208,18 +288,33 @@ void fmq_cold_job_start(fmq_cold_job *job) {
     fmq_sem_post(&engine->cold_work);
 }
 
-/* Remember the damage; without memory for it, the next cold read finds it again. */
-static void fence_off(fmq_partition *partition, const fmq_cold_item *item) {
-    for (const fmq_corrupt *known = partition->corrupt; known; known = known->next) {
-        if (known->begin == item->corrupt_begin) {
+/* Tell Python, whose business are log lines and other replicas. */
+static void tell_corrupt(const fmq_partition *partition, int64_t begin, int64_t end) {
+    fmq_event *event =
+        partition->topic != NULL ? fmq_event_new(partition->engine, FMQ_EVENT_CORRUPT, 36) : NULL;
+    if (event != NULL) {
+        memcpy(event->frame, partition->topic->id, 16);
+        fmq_store_be32(event->frame + 16, (uint32_t)partition->index);
+        fmq_store_be64(event->frame + 20, (uint64_t)begin);
+        fmq_store_be64(event->frame + 28, (uint64_t)end);
+        fmq_event_push(partition->engine, event);
+    }
+}
+
+void fmq_corrupt_note(fmq_partition *partition, int64_t begin, int64_t end) {
+    uint32_t count = 0;
+    for (const fmq_corrupt *known = partition->corrupt; known; known = known->next, count++) {
+        if (begin >= known->begin && begin < known->end) {
             return;
         }
     }
-    fmq_corrupt *range = fmq_alloc(partition->engine->env, sizeof *range);
-    if (range != NULL) {
-        *range = (fmq_corrupt){partition->corrupt, item->corrupt_begin, item->corrupt_end};
+    fmq_corrupt *range =
+        count < CORRUPT_RANGES_MAX ? fmq_alloc(partition->engine->env, sizeof *range) : NULL;
+    if (range != NULL) { /* otherwise it is found again, and not served all the same */
+        *range = (fmq_corrupt){partition->corrupt, begin, end};
         partition->corrupt = range;
         partition->engine->counters.corrupt_batches++;
+        tell_corrupt(partition, begin, end);
     }
 }
 
@@ -243,14 +338,34 @@ void fmq_corrupt_forget(fmq_partition *partition) {
     }
 }
 
+/* Without threads: do what there is to do. */
+static void check_here(fmq_engine *engine) {
+    uint8_t *buf = fmq_alloc(engine->env, COLD_BUFFER_BYTES);
+    fmq_cold_job *job;
+    while ((job = take_job(engine)) != NULL) {
+        check_all(engine->env, job, buf);
+        job->next = engine->cold_done;
+        engine->cold_done = job;
+    }
+    fmq_free(engine->env, buf);
+}
+
 void fmq_cold_collect(fmq_engine *engine) {
+    if (engine->cold_thread_count == 0 && engine->cold_queue_head != NULL) {
+        check_here(engine);
+    }
     while (engine->cold_done != NULL) {
         fmq_cold_job *job = engine->cold_done;
         engine->cold_done = job->next;
+        bool found_damage = false;
         for (uint32_t i = 0; i < job->count; i++) {
             fmq_cold_item *item = &job->items[i];
-            if (item->corrupt_begin >= 0) {
-                fence_off(item->partition, item);
+            found_damage = found_damage || item->corrupt_begin >= 0;
+            fmq_slice_trust(&item->slice, item->good_end);
+            if (item->corrupt_begin >= 0 &&
+                !fmq_segment_truncated_below(item->slice.segment,
+                                             item->slice.position + item->slice.size)) {
+                fmq_corrupt_note(item->partition, item->corrupt_begin, item->corrupt_end);
             }
             fmq_segment_unpin(item->slice.segment);
             fmq_segment_unref(item->slice.segment);
@@ -258,6 +373,7 @@ void fmq_cold_collect(fmq_engine *engine) {
         }
         fmq_conn *conn = fmq_conn_find(engine, job->conn_id);
         if (conn != NULL) {
+            conn->fetch_corrupt = conn->fetch_corrupt || found_damage;
             conn->fetch_warm = true;
             fmq_conn_unblock(conn, FMQ_BLOCKED_COLD);
         }

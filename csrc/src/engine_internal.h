@@ -142,14 +142,17 @@ struct fmq_conn {
     uint64_t id;
     uint64_t tag;
     int fd;
-    uint8_t blocked;   /* FMQ_BLOCKED_* */
-    bool readable;     /* an edge was seen and not used up */
-    bool hung_up;      /* the poller saw the end of the stream; recv has not yet */
-    bool peer_closed;  /* recv returned 0: answer what is outstanding, then close */
-    bool closing;      /* execute nothing more; close once all output is sent */
-    bool dead;         /* closed; freed at the end of the turn */
-    bool fetch_warm;   /* the bytes of the Fetch were read a moment ago: do not ask again */
-    bool fetch_due;    /* the waiting Fetch is answered with what there is */
+    uint8_t blocked;      /* FMQ_BLOCKED_* */
+    bool readable;        /* an edge was seen and not used up */
+    bool hung_up;         /* the poller saw the end of the stream; recv has not yet */
+    bool peer_closed;     /* recv returned 0: answer what is outstanding, then close */
+    bool closing;         /* execute nothing more; close once all output is sent */
+    bool dead;            /* closed; freed at the end of the turn */
+    uint8_t fetch_checks; /* how often bytes of the Fetch at the head were read and checked */
+    bool fetch_corrupt;   /* and damage was found */
+    bool fetch_warm; /* the reading was a moment ago: do not ask whether they are in the page cache
+                      */
+    bool fetch_due;  /* the waiting Fetch is answered with what there is */
     bool send_blocked; /* the socket takes nothing until it is reported writable */
     bool is_peer;      /* another broker: may fetch as a replica */
 
@@ -394,14 +397,15 @@ typedef struct fmq_corrupt {
 } fmq_corrupt;
 /* FMQ_ERR_CORRUPT_MESSAGE inside known damage; otherwise `*limit` is lowered to stop before it. */
 int fmq_corrupt_check(const fmq_partition *partition, int64_t offset, int64_t *limit);
+/* Fence a range off, count it and tell Python, once. */
+void fmq_corrupt_note(fmq_partition *partition, int64_t begin, int64_t end);
 void fmq_corrupt_forget(fmq_partition *partition);
 typedef struct fmq_cold_job fmq_cold_job;
-/* The slice's first or last byte is not in the page cache. */
-bool fmq_slice_is_cold(const fmq_engine *engine, const fmq_slice *slice);
 /* A job for this connection's Fetch, with room for `count` slices; NULL: no memory or threads. */
 fmq_cold_job *fmq_cold_job_new(fmq_conn *conn, uint32_t count);
-/* Add a slice; takes its reference. */
-void fmq_cold_job_add(fmq_cold_job *job, fmq_partition *partition, fmq_slice *slice);
+/* Add a slice; takes its reference in any case.  FMQ_OK or -errno. */
+int fmq_cold_job_add(fmq_cold_job *job, fmq_partition *partition, fmq_slice *slice);
+bool fmq_cold_job_is_empty(const fmq_cold_job *job);
 /* Let the threads read it; the connection is blocked until they have. */
 void fmq_cold_job_start(fmq_cold_job *job);
 void fmq_cold_collect(fmq_engine *engine); /* finished jobs: go on with the fetches */

@@ -16,6 +16,7 @@
 #define FETCH_COPY_TOTAL_BYTES (256u << 10) /* copied per answer; more goes by sendfile */
 #define FETCH_TAG_REPLICA_STATE 1
 #define FETCH_WAIT_MAX_MS 3600000
+#define FETCH_CHECKS_MAX 3 /* of the bytes of one Fetch, before it is given up */
 
 typedef struct fmq_fetch_entry {
     const uint8_t *topic; /* set on the first partition of a topic, as in produce.c */
@@ -258,7 +259,11 @@ static int look_up(const fmq_request *request, const fetch_request *fetch, fmq_f
         return entry->offset >= fmq_log_start(partition->log) ? FMQ_OK
                                                               : FMQ_ERR_OFFSET_OUT_OF_RANGE;
     }
-    return fmq_log_read(partition->log, entry->offset, limit, max_bytes, min_one, &entry->slice);
+    rc = fmq_log_read(partition->log, entry->offset, limit, max_bytes, min_one, &entry->slice);
+    if (rc == FMQ_ERR_CORRUPT_MESSAGE) {
+        fmq_corrupt_note(entry->partition, entry->offset, entry->offset + 1);
+    }
+    return rc;
 }
 
 /* Look everything up.  Returns the bytes found, -1 when some partition has an error. */
@@ -558,27 +563,51 @@ static bool start_waiting(fmq_conn *conn, const fetch_request *fetch, int64_t ha
     return true;
 }
 
-/* ---- old data -------------------------------------------------------------------------------*/
+/* ---- bytes that may not be served yet -------------------------------------------------------*/
 
-/* When something that was found is not in the page cache, have it read by a thread, so that the
- * reactor never waits for a disk.  True when the Fetch is to be executed anew afterwards. */
-static bool warm_up(fmq_conn *conn, const fetch_request *fetch) {
+static void refuse_slice(fmq_fetch_entry *entry, int error) {
+    give_back(entry);
+    entry->error = error;
+}
+
+/* What this process has not written is checked before it leaves, and checked again once it has left
+ * the page cache: by a thread, so that the reactor never waits for a disk.  True when the Fetch is
+ * to be executed anew afterwards; otherwise all slices that are left may be served. */
+static bool check_first(fmq_conn *conn, const fetch_request *fetch) {
     fmq_engine *engine = conn->engine;
-    bool cold = false;
-    for (uint32_t i = 0; i < fetch->entry_count && !cold && !conn->fetch_warm; i++) {
-        const fmq_slice *slice = &engine->fetch_entries[i].slice;
-        cold = slice->size > 0 && fmq_slice_is_cold(engine, slice);
-    }
-    conn->fetch_warm = false;
-    fmq_cold_job *job = cold ? fmq_cold_job_new(conn, fetch->entry_count) : NULL;
-    if (job == NULL) {
-        return false;
-    }
+    fmq_cold_job *job = NULL;
     for (uint32_t i = 0; i < fetch->entry_count; i++) {
         fmq_fetch_entry *entry = &engine->fetch_entries[i];
-        if (entry->slice.size > 0) {
-            fmq_cold_job_add(job, entry->partition, &entry->slice);
+        if (entry->slice.size == 0) {
+            continue;
         }
+        if (!conn->fetch_warm) {
+            fmq_slice_probe(&entry->slice);
+        }
+        if (fmq_slice_is_trusted(&entry->slice)) {
+            continue;
+        }
+        if (conn->fetch_checks == FETCH_CHECKS_MAX) { /* damage misleads the look-up */
+            if (conn->fetch_corrupt) {
+                fmq_corrupt_note(entry->partition, entry->offset, entry->offset + 1);
+            }
+            refuse_slice(entry, conn->fetch_corrupt ? FMQ_ERR_CORRUPT_MESSAGE : -EAGAIN);
+            continue;
+        }
+        job = job == NULL ? fmq_cold_job_new(conn, fetch->entry_count) : job;
+        int rc = job == NULL ? -ENOMEM : fmq_cold_job_add(job, entry->partition, &entry->slice);
+        if (rc != FMQ_OK) {
+            refuse_slice(entry, rc);
+        }
+    }
+    conn->fetch_warm = false;
+    if (job == NULL || fmq_cold_job_is_empty(job)) {
+        fmq_free(engine->env, job);
+        return false;
+    }
+    conn->fetch_checks++;
+    for (uint32_t i = 0; i < fetch->entry_count; i++) {
+        give_back(&engine->fetch_entries[i]);
     }
     fmq_cold_job_start(job);
     return true;
@@ -616,11 +645,13 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
     if (!answer && start_waiting(conn, &fetch, have)) {
         return FMQ_FRAME_WAITS;
     }
-    if (have != 0 && warm_up(conn, &fetch)) {
+    if (have != 0 && check_first(conn, &fetch)) {
         conn->fetch_due = true; /* whatever happens meanwhile, it is answered then */
         return FMQ_FRAME_WAITS;
     }
     conn->fetch_due = false;
+    conn->fetch_checks = 0;
+    conn->fetch_corrupt = false;
     engine->counters.fetch_requests++;
     write_answer(engine, request, &fetch);
     send_answer(conn, &fetch);

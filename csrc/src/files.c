@@ -127,6 +127,7 @@ void fmq_segment_unref(fmq_segment *segment) {
         assert(segment->pins == 0);
         close_file(segment);
         fmq_index_free(segment->env, &segment->index);
+        fmq_trust_free(segment->env, &segment->trust);
         fmq_free(segment->env, segment);
     }
 }

@@ -51,7 +51,7 @@ static int add_segments(fmq_log *log, const fmq_dir_list *list) {
             fmq_segment_unref(segment);
             return result;
         }
-        segment->size = size;
+        segment->size = segment->trust.from = size;
         segment->file_exists = true;
         segment->has_index_files =
             fmq_dir_list_has(list->indexes, list->index_count, list->bases[i]);

@@ -363,7 +363,9 @@ static void sweep(fmq_engine *engine) {
 /* How long the reactor may sleep, in ms, rounded up. */
 static int sleep_ms(const fmq_engine *engine, int timeout_ms) {
     if (!fmq_list_empty(&engine->runnable) || !fmq_list_empty(&engine->dirty) ||
-        engine->sync_done_head != NULL || engine->cold_done != NULL || atomic_load(&engine->stop)) {
+        engine->sync_done_head != NULL || engine->cold_done != NULL ||
+        (engine->cold_queue_head != NULL && engine->cold_thread_count == 0) ||
+        atomic_load(&engine->stop)) {
         return 0;
     }
     int64_t until = engine->now_ns + SWEEP_MAX_WAIT_MS * 1000000ll;

@@ -53,6 +53,7 @@ static int walk_to(fmq_segment *segment, int64_t position, int64_t offset, fmq_l
     int result;
     fmq_scan_init(&scan, segment->env, fd, position, fmq_segment_readable(segment), buf,
                   sizeof buf);
+    scan.trust = &segment->trust;
     while ((result = fmq_segment_peek(segment, &scan, &h)) == 1 &&
            fmq_batch_last_offset(&h) < offset) {
         fmq_scan_advance(&scan, &h);
@@ -141,6 +142,7 @@ static int walk_end(fmq_bounds *bounds, int64_t position, fmq_slice *out) {
     int64_t position_max = out->position + bounds->max_bytes;
     fmq_scan_init(&scan, segment->env, fd, position, fmq_segment_readable(segment), buf,
                   sizeof buf);
+    scan.trust = &segment->trust;
     while ((result = fmq_segment_peek(segment, &scan, &h)) == 1) {
         if (h.base_offset < passed_offset) {
             result = FMQ_ERR_CORRUPT_MESSAGE; /* readers must never be sent back */
@@ -228,6 +230,46 @@ int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t ma
     fmq_segment_ref(slice.segment);
     *out = slice;
     return FMQ_OK;
+}
+
+/* ---- trust ----------------------------------------------------------------------------------*/
+
+bool fmq_slice_is_trusted(const fmq_slice *slice) {
+    return fmq_trust_covers(&slice->segment->trust, slice->position, slice->position + slice->size);
+}
+
+void fmq_slice_trust(const fmq_slice *slice, int64_t position_end) {
+    fmq_trust_add(slice->segment->env, &slice->segment->trust, slice->position, position_end);
+}
+
+void fmq_slice_probe(const fmq_slice *slice) {
+    fmq_segment *segment = slice->segment;
+    int64_t end = slice->position + slice->size;
+    int64_t readable = fmq_segment_readable(segment);
+    int fd = fmq_segment_pin(segment);
+    if (fd >= 0) {
+        fmq_distrust_cold(segment->env, &segment->trust, fd, slice->position, readable);
+        fmq_distrust_cold(segment->env, &segment->trust, fd, end - 1, readable);
+        if (!fmq_slice_is_trusted(slice)) { /* what is read ahead when this is checked */
+            fmq_distrust_cold(segment->env, &segment->trust, fd, end, readable);
+        }
+        fmq_segment_unpin(segment);
+    }
+}
+
+int fmq_log_chain(fmq_log *log, const fmq_slice *slice, fmq_chain *out) {
+    fmq_segment *segment = slice->segment;
+    *out = (fmq_chain){.expected = segment->base_offset,
+                       .readable = fmq_segment_readable(segment),
+                       .offset_end = segment->end_offset,
+                       .last_epoch = fmq_epochs_last(&log->epochs)};
+    int result = fmq_segment_seek(segment, log->config.index_interval_bytes, slice->base_offset,
+                                  &out->position);
+    if (out->position > slice->position) {
+        out->position = 0; /* the index lies: go by the batches alone */
+    }
+    out->expected = out->position == 0 ? segment->base_offset : -1;
+    return result;
 }
 
 /* ---- the bytes -------------------------------------------------------------------------------*/

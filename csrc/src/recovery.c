@@ -73,6 +73,7 @@ static int take_batch(fmq_recoverer *r, fmq_segment *segment, fmq_scan *scan,
         fmq_producers_update(&log->producers, h, &marker);
     }
     fmq_segment_index_batch(segment, h, scan->position, log->config.index_interval_bytes);
+    fmq_trust_add(log->env, &segment->trust, scan->position, scan->position + h->size);
     fmq_epochs_assign(&log->epochs, h->leader_epoch, h->base_offset);
     r->expected = fmq_batch_last_offset(h) + 1;
     fmq_scan_advance(scan, h);
@@ -208,6 +209,7 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
         r->report->bytes_truncated += segment->size - scan.position;
         log->size -= segment->size - scan.position;
         segment->size = scan.position;
+        fmq_trust_cut(&segment->trust, segment->size);
     }
     return result == FMQ_OK || result == 0 ? 1 : result;
 }

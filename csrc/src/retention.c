@@ -134,7 +134,9 @@ static int replace_active(fmq_log *log, int64_t position) {
     segment->has_index_files = old->has_index_files;
     segment->index = old->index;
     segment->index_unsynced = old->index_unsynced;
+    segment->trust = old->trust;
     old->index = (fmq_index){0};
+    old->trust = (fmq_trust){.from = INT64_MAX};
     log->segments[log->segment_count - 1] = segment;
     fmq_segment_detach(old, position);
     return FMQ_OK;
@@ -169,6 +171,7 @@ static int cut_active(fmq_log *log, int64_t position, int64_t offset) {
     }
     log->size -= segment->size - position;
     segment->size = position;
+    fmq_trust_cut(&segment->trust, position);
     segment->end_offset = offset;
     segment->sealed = segment->stats_known = false;
     segment->index_unsynced = false;

@@ -30,6 +30,14 @@ int fmq_read_exact(const fmq_env *env, int fd, void *buf, size_t size, int64_t p
     return FMQ_OK;
 }
 
+void fmq_distrust_cold(const fmq_env *env, fmq_trust *trust, int fd, int64_t position,
+                       int64_t end) {
+    if (trust != NULL && position < end && fmq_trust_covers(trust, position, position + 1) &&
+        !env->is_cached(env->ctx, fd, position)) {
+        fmq_trust_reset(trust, end);
+    }
+}
+
 void fmq_scan_init(fmq_scan *scan, const fmq_env *env, int fd, int64_t position, int64_t end,
                    uint8_t *buf, size_t capacity) {
     assert(capacity >= FMQ_BATCH_HEADER_SIZE && position >= 0);
@@ -57,6 +65,7 @@ static int fill(fmq_scan *scan, int64_t position, size_t size, const uint8_t **o
     if ((int64_t)want > left) {
         want = (size_t)left;
     }
+    fmq_distrust_cold(scan->env, scan->trust, scan->fd, position + (int64_t)keep, scan->end);
     int result =
         fmq_read_exact(scan->env, scan->fd, scan->buf + keep, want, position + (int64_t)keep);
     if (result != FMQ_OK) {

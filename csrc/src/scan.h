@@ -8,6 +8,7 @@
 
 #include "fastmq/batch.h"
 #include "fastmq/env.h"
+#include "trust.h"
 
 typedef struct fmq_scan {
     const fmq_env *env;
@@ -18,6 +19,7 @@ typedef struct fmq_scan {
     size_t capacity;  /* >= FMQ_BATCH_HEADER_SIZE */
     int64_t buf_position;
     size_t buf_size;
+    fmq_trust *trust; /* of the file: told when bytes were not in the page cache; or NULL */
 } fmq_scan;
 
 void fmq_scan_init(fmq_scan *scan, const fmq_env *env, int fd, int64_t position, int64_t end,
@@ -41,6 +43,10 @@ static inline void fmq_scan_advance(fmq_scan *scan, const fmq_batch_header *h) {
 
 /* A buffer to scan `bytes` bytes with, no larger than of use; NULL without memory. */
 uint8_t *fmq_scan_buffer(const fmq_env *env, int64_t bytes, size_t *out_size);
+
+/* About to read from `position`: when that has to come from the disk although it is trusted,
+ * nothing of the file, which may be read up to `end`, is.  `trust` may be NULL. */
+void fmq_distrust_cold(const fmq_env *env, fmq_trust *trust, int fd, int64_t position, int64_t end);
 
 /* Read exactly `size` bytes; a file that ends too early is -EIO. */
 int fmq_read_exact(const fmq_env *env, int fd, void *buf, size_t size, int64_t position);

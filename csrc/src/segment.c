@@ -41,6 +41,7 @@ int fmq_segment_walk(fmq_segment *segment, int64_t *position, int64_t stop_offse
     fmq_batch_header h;
     int result;
     fmq_scan_init(&scan, env, fd, *position, segment->size, buf, buf_size);
+    scan.trust = &segment->trust;
     while ((result = fmq_scan_peek(&scan, &h)) == 1 && h.base_offset < stop_offset) {
         if (h.base_offset < segment->base_offset || h.base_offset < *end_offset ||
             fmq_batch_last_offset(&h) - segment->base_offset > INT32_MAX) {
@@ -146,6 +147,8 @@ int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry) 
     if (fd < 0) {
         return fd;
     }
+    fmq_distrust_cold(segment->env, &segment->trust, fd, entry->position,
+                      fmq_segment_readable(segment));
     int result = fmq_read_exact(segment->env, fd, bytes, sizeof bytes, entry->position);
     fmq_segment_unpin(segment);
     if (result != FMQ_OK) {

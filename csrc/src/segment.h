@@ -25,6 +25,7 @@ struct fmq_segment {
     uint32_t max_timestamp_last; /* relative last offset of the first batch that has it */
     uint32_t unindexed_bytes;    /* since the last index entry */
     fmq_index index;
+    fmq_trust trust; /* what may be served without a check */
     uint32_t refs;
     uint32_t pins;
     int fd;

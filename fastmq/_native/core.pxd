@@ -10,6 +10,11 @@ from libc.stdint cimport (
 )
 
 
+cdef extern from "fastmq/base.h" nogil:
+    uint32_t fmq_load_be32(const uint8_t *p)
+    uint64_t fmq_load_be64(const uint8_t *p)
+
+
 cdef extern from "fastmq/crc32c.h" nogil:
     uint32_t fmq_crc32c(uint32_t crc, const void *data, size_t size)
 
@@ -124,6 +129,7 @@ cdef extern from "fastmq/engine.h" nogil:
         FMQ_EVENT_DIR_OFFLINE
         FMQ_EVENT_REPLICAS
         FMQ_EVENT_FETCHER
+        FMQ_EVENT_CORRUPT
 
     ctypedef struct fmq_event:
         fmq_event *next

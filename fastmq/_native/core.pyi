@@ -17,6 +17,8 @@ EVENT_CLOSED: Final[int]  # (EVENT_CLOSED, conn_id, reason: str, tag: int)
 EVENT_APPENDED: Final[int]  # (EVENT_APPENDED, token, error_code: int)
 EVENT_DIR_OFFLINE: Final[int]  # (EVENT_DIR_OFFLINE, dir_id, errno: int)
 EVENT_REPLICAS: Final[int]  # (EVENT_REPLICAS,): a follower caught up, see Engine.isr_hints
+# (EVENT_CORRUPT, topic_id: bytes, index, first and next offset: int): a batch fits its CRC no more
+EVENT_CORRUPT: Final[int]
 EVENT_FETCHER: Final[int]  # (EVENT_FETCHER, tag): Fetcher.request has something to ask for again
 
 # Standing of another replica: see `Partition.lead`.

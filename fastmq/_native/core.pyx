@@ -22,6 +22,7 @@ EVENT_APPENDED = FMQ_EVENT_APPENDED
 EVENT_DIR_OFFLINE = FMQ_EVENT_DIR_OFFLINE
 EVENT_REPLICAS = FMQ_EVENT_REPLICAS
 EVENT_FETCHER = FMQ_EVENT_FETCHER
+EVENT_CORRUPT = FMQ_EVENT_CORRUPT
 
 REPLICA_OUT = FMQ_REPLICA_OUT
 REPLICA_JOINING = FMQ_REPLICA_JOINING
@@ -551,6 +552,14 @@ cdef class Engine:
                     out.append((EVENT_REPLICAS,))
                 elif event.kind == FMQ_EVENT_FETCHER:
                     out.append((EVENT_FETCHER, event.tag))
+                elif event.kind == FMQ_EVENT_CORRUPT:
+                    out.append((
+                        EVENT_CORRUPT,
+                        PyBytes_FromStringAndSize(<char *>event.frame, 16),
+                        <int32_t>fmq_load_be32(event.frame + 16),
+                        <int64_t>fmq_load_be64(event.frame + 20),
+                        <int64_t>fmq_load_be64(event.frame + 28),
+                    ))
                 elif event.kind == FMQ_EVENT_APPENDED:
                     code = event.code if event.code >= 0 else KAFKA_STORAGE_ERROR
                     out.append((EVENT_APPENDED, event.tag, code))

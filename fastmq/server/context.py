@@ -258,6 +258,18 @@ class BrokerContext:
         """Look at who has caught up."""
         self.replicas_changed.set()
 
+    def on_corrupt(self, topic_id: bytes, index: int, begin: int, end: int) -> None:
+        """Tell that stored bytes were found damaged; the engine serves them to nobody."""
+        topic = self.topics.by_id(topic_id)
+        logger.error(
+            "%s-%d: what is stored at offsets %d to %d does not fit its checksum: it is served to"
+            " nobody, readers get CORRUPT_MESSAGE; see 'Damaged data' in docs/DELIVERY.md",
+            topic_id.hex() if topic is None else topic.name,
+            index,
+            begin,
+            end - 1,
+        )
+
     def on_dir_offline(self, dir_id: int, errno: int) -> None:
         """Take note that a directory has failed; with the last one, the broker stops."""
         self.storage.on_offline(dir_id, errno)

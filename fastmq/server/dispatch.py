@@ -165,6 +165,8 @@ class Dispatcher:
             self._context.on_dir_offline(*cast("tuple[int, int]", event[1:3]))
         elif kind == core.EVENT_FETCHER:
             self._context.on_fetcher(cast("int", event[1]))
+        elif kind == core.EVENT_CORRUPT:
+            self._context.on_corrupt(*cast("tuple[bytes, int, int, int]", event[1:5]))
         elif kind == core.EVENT_REPLICAS:
             self._context.on_replicas()
         else:

@@ -39,6 +39,23 @@ def test_cold_data_is_served_whole(harness: Harness) -> None:
     assert bytes(part.records) == b"".join(stored)
 
 
+def test_damage_is_found_by_who_reads_little_at_a_time(harness: Harness) -> None:
+    """Looking for the slice brings its headers, and with them its pages, into the cache."""
+    stored, log = fill(harness, 8)
+    at = sum(map(len, stored[:5])) + 5_000
+    with log.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes((byte ^ 1,)))
+    drop_from_cache(log)
+    client = harness.client()
+    for offset in (3, 4, 5, 6):
+        part = only(client.call(12, fetch((0, offset), partition_max_bytes=2_000)))
+        assert part.error_code == (2 if offset == 5 else 0)
+        assert bytes(part.records) == (b"" if offset == 5 else stored[offset])
+
+
 def test_a_damaged_batch_is_found_and_never_served(harness: Harness) -> None:
     stored, log = fill(harness)
     at = sum(map(len, stored[:17])) + 5_000

@@ -88,6 +88,7 @@ typedef enum fmq_event_kind {
     FMQ_EVENT_DIR_OFFLINE = 4,
     FMQ_EVENT_REPLICAS = 5, /* a follower has caught up: see fmq_engine_isr_hints */
     FMQ_EVENT_FETCHER = 6,  /* a fetcher that had nothing to ask for has again; `tag` */
+    FMQ_EVENT_CORRUPT = 7,  /* damage; `frame`: topic id, index (4 bytes), begin, end offset (8) */
 } fmq_event_kind;
 
 typedef struct fmq_event {

@@ -157,6 +157,27 @@ int fmq_log_append(fmq_log *log, fmq_append *append);
 int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t max_bytes,
                  bool min_one, fmq_slice *out);
 
+/* Whether the slice may be served as it is: this process wrote it or has checked it, and has not
+ * met it outside of the page cache since. */
+bool fmq_slice_is_trusted(const fmq_slice *slice);
+/* Ask whether it is in the page cache, at its ends; when it is not, it is no longer trusted. */
+void fmq_slice_probe(const fmq_slice *slice);
+/* The bytes up to `position_end` were found good. */
+void fmq_slice_trust(const fmq_slice *slice, int64_t position_end);
+
+/* What tells whether offsets and epochs of a slice are right, which no CRC covers: the batches
+ * around it. */
+typedef struct fmq_chain {
+    int64_t position;   /* of the batch to begin with: the slice's first, or one before */
+    int64_t expected;   /* its base offset; -1: its end is what the index says */
+    int64_t readable;   /* end of what may be read of the file */
+    int64_t offset_end; /* no batch of the segment ends behind it */
+    int32_t last_epoch; /* of the log */
+} fmq_chain;
+
+/* The slice was just returned by fmq_log_read.  FMQ_OK or -errno. */
+int fmq_log_chain(fmq_log *log, const fmq_slice *slice, fmq_chain *out);
+
 /* Plain snapshots, O(1). */
 int64_t fmq_log_start(const fmq_log *log);
 int64_t fmq_log_end(const fmq_log *log);
