@@ -187,22 +187,22 @@ def _collect_garbage_again() -> None:
 
 
 def _announce_several(announcement: "BrokersAnnouncement") -> None:
-    _collect_garbage_again()
     for name, addresses in announcement.listeners().items():
         click.echo(f"listening on {addresses} ({name})")
     for broker in announcement.brokers:
         click.echo(f"broker {broker['node_id']}: data in {', '.join(broker['data_dirs'])}")
     _suggest(announcement.brokers[0]["listeners"].popitem()[1])
+    _collect_garbage_again()
 
 
 def _announce(announcement: "Announcement") -> None:
-    _collect_garbage_again()
     for name, address in announcement.listeners:
         click.echo(f"listening on {address} ({name})")
     click.echo(f"data in {', '.join(announcement.data_dirs)}")
     if announcement.metrics:
         click.echo(f"metrics on http://{announcement.metrics}/metrics")
     _suggest(announcement.listeners[0][1])
+    _collect_garbage_again()
 
 
 def _suggest(address: str) -> None:

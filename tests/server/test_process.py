@@ -45,7 +45,9 @@ def test_ready_file_tells_where_it_listens_and_goes_at_the_stop(make_broker):
 
 
 def test_banner_shows_address_data_and_a_command_to_try(broker):
-    text = broker.log_text()
+    deadline = time.monotonic() + 10
+    while (text := broker.log_text()).count("\n") < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)  # it is printed when the ready file is written, not before
     assert f"listening on {broker.bootstrap}" in text
     assert f"data in {broker.data_dir}\n" in text
     assert f"fastmq produce greetings -b {broker.bootstrap}" in text
