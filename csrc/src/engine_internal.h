@@ -34,6 +34,8 @@
 #define FMQ_UNWRITTEN_MAX_BYTES (64 << 20) /* appended, in memory, per directory */
 #define FMQ_DISK_STALL_NS 5000000000ll     /* a sync that takes longer: refuse instead of wait */
 #define FMQ_DISK_SLOW_NS 250000000ll       /* a sync that takes longer: nothing else may touch it */
+#define FMQ_SYNC_HOLD_NS 200000ll          /* that long others may join a sync before it starts, */
+#define FMQ_SYNC_HOLD_BYTES (256 << 10)    /* unless so much is to be written already */
 #define FMQ_RETRY_NS 500000000ll           /* after a write found no room */
 #define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
 #define FMQ_SWEEP_NS 500000000ll           /* deadlines of connections are looked at that often */
@@ -254,6 +256,7 @@ struct fmq_dir {
     fmq_list running;  /* partitions that are being synced, the oldest first */
     int64_t unwritten; /* of all its partitions */
     fmq_sem work;      /* one post for each that was queued */
+    int32_t held;      /* posts that the reactor makes when it has nothing else to do */
     pthread_t *threads;
     int32_t thread_count;
 };
@@ -274,8 +277,10 @@ struct fmq_engine {
     fmq_wakeup events; /* readable while events wait */
     _Atomic bool stop;
     bool draining;
-    bool asleep;    /* the reactor waits in the poller, or is about to */
-    int64_t now_ns; /* of this turn */
+    bool asleep;           /* the reactor waits in the poller, or is about to */
+    bool in_turn;          /* the reactor serves: syncs that are asked for wait for its end */
+    int64_t held_since_ns; /* when the oldest post that is held was asked for; 0: none */
+    int64_t now_ns;        /* of this turn */
     int64_t next_sweep_ns;
 
     uint8_t *receive_buffer;
@@ -378,6 +383,9 @@ bool fmq_dir_is_slow(const fmq_dir *dir);             /* perhaps it does not */
 void fmq_sync_recount(fmq_partition *partition);
 void fmq_dir_offline(fmq_dir *dir, int error);
 void fmq_sync_request(fmq_partition *partition);
+/* Start what was asked for in the reactor's turns, unless more may join it: `idle` says that this
+ * turn had nothing to do. */
+void fmq_sync_let_go(fmq_engine *engine, bool idle);
 void fmq_sync_note_dirty(fmq_partition *partition);
 void fmq_sync_collect(fmq_engine *engine);         /* finished jobs: advance, answer */
 void fmq_sync_due(fmq_engine *engine);             /* queue what has been dirty for long */

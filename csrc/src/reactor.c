@@ -363,7 +363,7 @@ static void sweep(fmq_engine *engine) {
 /* How long the reactor may sleep, in ms, rounded up. */
 static int sleep_ms(const fmq_engine *engine, int timeout_ms) {
     if (!fmq_list_empty(&engine->runnable) || !fmq_list_empty(&engine->dirty) ||
-        engine->sync_done_head != NULL || engine->cold_done != NULL ||
+        engine->sync_done_head != NULL || engine->cold_done != NULL || engine->held_since_ns != 0 ||
         (engine->cold_queue_head != NULL && engine->cold_thread_count == 0) ||
         atomic_load(&engine->stop)) {
         return 0;
@@ -429,8 +429,11 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
     engine->asleep = false;
     engine->counters.reactor_turns++;
     engine->now_ns = engine->env->mono_ns(engine->env->ctx);
+    engine->in_turn = true;
+    bool idle = fmq_list_empty(&engine->runnable) && engine->sync_done_head == NULL;
     fmq_ready event;
     while (fmq_poller_next(engine->poller, &event)) {
+        idle = false;
         on_event(engine, &event);
     }
     fmq_sync_collect(engine);
@@ -441,6 +444,8 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
     sweep(engine);
     fmq_conn_flush_dirty(engine);
     fmq_conn_bury(engine);
+    engine->in_turn = false;
+    fmq_sync_let_go(engine, idle);
     fmq_lock_give(&engine->lock);
     return failure;
 }

@@ -5,6 +5,10 @@
  * partitions are synced in parallel.  A thread takes the engine's lock to begin a job and to hand
  * it back; the reactor takes over the result and answers the waiters.
  *
+ * What the reactor asks for starts when it finds nothing else to do, or after FMQ_SYNC_HOLD_NS: so
+ * all frames that have arrived share a sync, and so do producers that were answered a moment ago
+ * and come back with their next.  They would take turns otherwise, each waiting for two syncs.
+ *
  * A failed sync takes the whole directory offline, for good: the kernel may have dropped the pages
  * that it could not write, so a second fdatasync would lie.
  */
@@ -136,6 +140,7 @@ static void run_job(fmq_engine *engine, fmq_sync_result *result) {
     result->took_ns = env->mono_ns(env->ctx) - began;
 }
 
+/* The caller holds the lock, and wakes the reactor. */
 static void hand_back(fmq_engine *engine, fmq_sync_result *result) {
     if (engine->sync_done_tail == NULL) {
         engine->sync_done_head = result;
@@ -143,7 +148,6 @@ static void hand_back(fmq_engine *engine, fmq_sync_result *result) {
         engine->sync_done_tail->next = result;
     }
     engine->sync_done_tail = result;
-    fmq_engine_wake(engine);
 }
 
 static void *sync_thread(void *arg) {
@@ -162,7 +166,12 @@ static void *sync_thread(void *arg) {
             run_job(engine, result);
             fmq_lock_take(&engine->lock);
             hand_back(engine, result);
+            bool was_asleep = engine->asleep;
+            engine->asleep = false;
             fmq_lock_give(&engine->lock);
+            if (was_asleep) { /* without the lock, which is what the reactor takes first */
+                fmq_wakeup_poke(&engine->wake);
+            }
         }
     }
 }
@@ -201,11 +210,31 @@ void fmq_sync_request(fmq_partition *partition) {
     }
     partition->sync_state = FMQ_SYNC_QUEUED;
     fmq_list_push(&dir->queue, &partition->sync_link);
-    if (dir->engine->options.sync_threads > 0) {
+    fmq_engine *engine = dir->engine;
+    if (engine->options.sync_threads > 0) {
         if (dir->thread_count == 0) {
             start_threads(dir);
         }
-        fmq_sem_post(&dir->work);
+        if (engine->in_turn && dir->unwritten < FMQ_SYNC_HOLD_BYTES) {
+            dir->held++;
+            engine->held_since_ns = engine->held_since_ns ? engine->held_since_ns : engine->now_ns;
+        } else {
+            fmq_sem_post(&dir->work);
+        }
+    }
+}
+
+void fmq_sync_let_go(fmq_engine *engine, bool idle) {
+    if (engine->held_since_ns == 0 ||
+        (!idle && !atomic_load(&engine->stop) &&
+         engine->env->mono_ns(engine->env->ctx) - engine->held_since_ns < FMQ_SYNC_HOLD_NS)) {
+        return;
+    }
+    engine->held_since_ns = 0;
+    for (fmq_dir *dir = engine->dirs; dir != NULL; dir = dir->next) {
+        for (; dir->held > 0; dir->held--) {
+            fmq_sem_post(&dir->work);
+        }
     }
 }
 
@@ -306,6 +335,7 @@ void fmq_sync_wait_idle(fmq_partition *partition) {
 
 void fmq_sync_wait_briefly(fmq_partition *partition) {
     fmq_engine *engine = partition->engine;
+    fmq_sync_let_go(engine, true);
     for (int i = 0;
          i < FMQ_SYNC_POLLS_MAX && partition->log != NULL && fmq_log_awaits_file(partition->log);
          i++) {
