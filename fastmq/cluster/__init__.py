@@ -37,6 +37,7 @@ from fastmq.cluster.controller import (
     plan_elections,
     plan_preferred_leaders,
 )
+from fastmq.cluster.election import TopicRules, plan_power_loss, rules_of
 from fastmq.cluster.image import (
     BrokerState,
     ClusterImage,
@@ -94,6 +95,7 @@ __all__ = [
     "Quota",
     "SessionState",
     "TopicPlan",
+    "TopicRules",
     "TopicState",
     "check_topic_name",
     "is_internal_topic",
@@ -107,5 +109,7 @@ __all__ = [
     "plan_elections",
     "plan_moves",
     "plan_new_epochs",
+    "plan_power_loss",
     "plan_preferred_leaders",
+    "rules_of",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutPartition
+from fastmq.cluster.election import RulesOf, default_rules, with_isr
 from fastmq.cluster.image import ClusterImage
 from fastmq.cluster.state import PartitionState
 from fastmq.errors import ErrorCode
@@ -49,6 +50,7 @@ def plan_alter_partition(
     leader_id: int,
     proposals: Iterable[IsrProposal],
     live: Mapping[int, int],
+    rules_of: RulesOf = default_rules,
 ) -> tuple[list[Change], list[IsrAnswer]]:
     """Return the changes to be committed, and the answers that hold once they are.
 
@@ -57,6 +59,7 @@ def plan_alter_partition(
         leader_id: who proposes.
         proposals: of partitions that it leads.
         live: the brokers that may be in sync, with their epochs.
+        rules_of: the rules of topics.
     """
     changes: list[Change] = []
     answers = []
@@ -65,9 +68,10 @@ def plan_alter_partition(
         error = _judge(state, leader_id, proposal, live)
         if state is not None and error is ErrorCode.NONE:
             before = state
-            state = before._replace(
-                isr=tuple(broker for broker, _ in proposal.isr),
-                partition_epoch=before.partition_epoch + 1,
+            isr = tuple(broker for broker, _ in proposal.isr)
+            rules = rules_of(image.topic_names[proposal.topic_id])
+            state = with_isr(before, isr, rules.min_insync)._replace(
+                partition_epoch=before.partition_epoch + 1
             )
             changes.append(
                 PutPartition(proposal.topic_id, proposal.partition, state, before.revision)

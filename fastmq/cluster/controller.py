@@ -5,16 +5,15 @@ matter whether it is the first or the next controller that makes it, how far the
 which event was the reason: a call after every event and one call after many of them end in the
 same place. Each change is guarded by the revision of its row.
 
-A partition should be led by a broker that lives and is in sync: its leader as long as it lives,
-else the first replica, in the order of the assignment, that is. When there is none, nobody leads it
-and its in-sync set stays as it was, because only those have everything. Each change of the leader
-is a new leader epoch. Who does not live leaves the in-sync set, unless it would be empty.
+Who leads a partition, `fastmq.cluster.election` says; who does not live leaves the in-sync set.
+When a move has done its work, `fastmq.cluster.moves` ends it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutBroker, PutPartition
+from fastmq.cluster.election import RulesOf, TopicRules, default_rules, elect, led_by
 from fastmq.cluster.image import ClusterImage
 from fastmq.cluster.moves import finish
 from fastmq.cluster.state import NO_LEADER, PartitionState
@@ -22,7 +21,6 @@ from fastmq.errors import ErrorCode
 
 __all__ = [
     "Election",
-    "elect",
     "live_brokers",
     "plan_cluster",
     "plan_elections",
@@ -41,7 +39,7 @@ def live_brokers(image: ClusterImage) -> set[int]:
     }
 
 
-def plan_cluster(image: ClusterImage) -> list[Change]:
+def plan_cluster(image: ClusterImage, rules_of: RulesOf = default_rules) -> list[Change]:
     """Return what is to be changed now; empty when all is as it should be.
 
     Fences brokers whose session has ended, elects leaders of what they led and of what has none,
@@ -55,41 +53,38 @@ def plan_cluster(image: ClusterImage) -> list[Change]:
         if not broker.fenced and broker.id not in live
     ]
     shrunk: list[Change] = []
-    for topic_id, index, before in _partitions(image):
-        after = finish(elect(before, live), live)
-        if after is not before:
-            change = PutPartition(topic_id, index, after, before.revision)
-            (changes if after.leader != before.leader else shrunk).append(change)
+    for topic in image.topics.values():
+        rules = rules_of(topic.name)
+        for index, before in enumerate(topic.partitions):
+            after = finish(elect(before, live, rules), live)
+            if after is not before:
+                change = PutPartition(topic.id, index, after, before.revision)
+                (changes if after.leader != before.leader else shrunk).append(change)
     return changes + shrunk
 
 
-def elect(state: PartitionState, live: Collection[int]) -> PartitionState:
-    """Return the partition as it should be with these brokers; the same object when it is."""
-    in_sync = tuple(replica for replica in state.isr if replica in live)
-    if state.leader in in_sync:
-        leader = state.leader
-    else:
-        leader = next((replica for replica in state.replicas if replica in in_sync), NO_LEADER)
-    isr = in_sync or state.isr
-    if leader == state.leader and isr == state.isr:
-        return state
-    return state._replace(
-        leader=leader,
-        leader_epoch=state.leader_epoch + (leader != state.leader),
-        partition_epoch=state.partition_epoch + 1,
-        isr=isr,
-    )
+def plan_preferred_leaders(image: ClusterImage, *, imbalance_percent: int = 0) -> list[Change]:
+    """Return the changes that give partitions to their first replicas, where these are in sync.
 
-
-def plan_preferred_leaders(image: ClusterImage) -> list[Change]:
-    """Return the changes that give each partition to its first replica, where that is in sync."""
+    Args:
+        image: the cluster.
+        imbalance_percent: of a broker's preferred partitions, that others may lead meanwhile.
+    """
     live = live_brokers(image)
+    preferred: dict[int, int] = {}
+    missing: dict[int, list[Change]] = {}
+    for topic_id, index, state in _partitions(image):
+        first = state.replicas[0]
+        preferred[first] = preferred.get(first, 0) + 1
+        if state.leader in (first, NO_LEADER) or first not in live or first not in state.isr:
+            continue
+        change = PutPartition(topic_id, index, led_by(state, first), state.revision)
+        missing.setdefault(first, []).append(change)
     return [
-        PutPartition(topic_id, index, _led_by(state, state.replicas[0]), state.revision)
-        for topic_id, index, state in _partitions(image)
-        if state.leader not in (state.replicas[0], NO_LEADER)
-        and state.replicas[0] in live
-        and state.replicas[0] in state.isr
+        change
+        for first, changes in missing.items()
+        if 100 * len(changes) > imbalance_percent * preferred[first]
+        for change in changes
     ]
 
 
@@ -102,7 +97,11 @@ class Election(NamedTuple):
 
 
 def plan_elections(
-    image: ClusterImage, wanted: Iterable[tuple[str, int]] | None, *, is_unclean: bool
+    image: ClusterImage,
+    wanted: Iterable[tuple[str, int]] | None,
+    *,
+    is_unclean: bool,
+    rules_of: RulesOf = default_rules,
 ) -> tuple[list[Change], list[Election]]:
     """Return the changes that elections need, and their results once these are committed.
 
@@ -111,6 +110,7 @@ def plan_elections(
         wanted: (topic, partition); None = all.
         is_unclean: where nobody in sync is left, let the first live replica lead. What it does not
             have is lost. Otherwise: let the preferred replica lead.
+        rules_of: the rules of topics.
     """
     if wanted is None:
         topics = image.topics.items()
@@ -124,7 +124,7 @@ def plan_elections(
         if state is None:
             elections.append(Election(name, index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
             continue
-        after = choose(state, live)
+        after = choose(state, live, rules_of(name))
         if isinstance(after, ErrorCode):
             elections.append(Election(name, index, after))
             continue
@@ -134,33 +134,24 @@ def plan_elections(
     return changes, elections
 
 
-def _choose_preferred(state: PartitionState, live: Collection[int]) -> PartitionState | ErrorCode:
+def _choose_preferred(
+    state: PartitionState, live: Collection[int], _rules: TopicRules
+) -> PartitionState | ErrorCode:
     preferred = state.replicas[0]
     if state.leader == preferred:
         return ErrorCode.ELECTION_NOT_NEEDED
     if preferred not in live or preferred not in state.isr:
         return ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
-    return _led_by(state, preferred)
+    return led_by(state, preferred)
 
 
-def _choose_unclean(state: PartitionState, live: Collection[int]) -> PartitionState | ErrorCode:
+def _choose_unclean(
+    state: PartitionState, live: Collection[int], rules: TopicRules
+) -> PartitionState | ErrorCode:
     if state.leader in live:
         return ErrorCode.ELECTION_NOT_NEEDED
-    clean = elect(state, live)
-    if clean.leader != NO_LEADER:
-        return clean
-    for replica in state.replicas:
-        if replica in live:
-            return _led_by(state, replica)._replace(isr=(replica,))
-    return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE
-
-
-def _led_by(state: PartitionState, leader: int) -> PartitionState:
-    return state._replace(
-        leader=leader,
-        leader_epoch=state.leader_epoch + 1,
-        partition_epoch=state.partition_epoch + 1,
-    )
+    after = elect(state, live, rules._replace(is_unclean=True))
+    return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE if after.leader == NO_LEADER else after
 
 
 def _partitions(image: ClusterImage) -> Iterator[tuple[bytes, int, PartitionState]]:

@@ -90,6 +90,8 @@ class PartitionState(NamedTuple):
         adding: replicas that a move brought in, until it is done.
         removing: replicas that leave when all that it brings in are in sync. One in both is of a
             move that another has replaced.
+        elr: replicas that are not in sync but have all that is committed (KIP-966).
+        last_known: who led last, while nobody does; -1 else.
     """
 
     leader: int
@@ -101,6 +103,8 @@ class PartitionState(NamedTuple):
     revision: int = 0
     adding: tuple[int, ...] = ()
     removing: tuple[int, ...] = ()
+    elr: tuple[int, ...] = ()
+    last_known: int = NO_LEADER
 
     @property
     def is_moving(self) -> bool:
@@ -121,6 +125,7 @@ class PartitionState(NamedTuple):
             isr=tuple(replica for replica in self.isr if replica not in leaving),
             adding=tuple(replica for replica in self.adding if replica not in leaving),
             removing=tuple(replica for replica in self.removing if replica not in leaving),
+            elr=tuple(replica for replica in self.elr if replica not in leaving),
         )
 
     def directory_of(self, broker_id: int) -> bytes | None:

@@ -167,8 +167,10 @@ def _partition_value(state: PartitionState) -> bytes:
         "d": [uuid_text(directory) for directory in state.directories],
     }
     # Only where there is one: these are the exceptions, and rows are many.
-    rare = {"add": state.adding, "rm": state.removing}
+    rare = {"add": state.adding, "rm": state.removing, "elr": state.elr}
     value.update((key, brokers) for key, brokers in rare.items() if brokers)
+    if state.last_known >= 0:
+        value["last"] = state.last_known
     return encode_json(value)
 
 
@@ -264,6 +266,8 @@ def _partition_state(value: bytes) -> PartitionState:
         directories=_directories(found["d"]),
         adding=tuple(found.get("add", ())),
         removing=tuple(found.get("rm", ())),
+        elr=tuple(found.get("elr", ())),
+        last_known=int(found.get("last", -1)),
     )
 
 

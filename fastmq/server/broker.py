@@ -275,7 +275,9 @@ class _Broker:
                 await cluster.commit(storage.registration(cluster.image))
             roles = LoneRoles(config.node_id)
         else:
-            self._membership = _make_membership(config, store, cluster, storage, engine)
+            self._membership = _make_membership(
+                self._current_config, store, cluster, storage, engine
+            )
             await self._membership.register()
             peer_secret = await ensure_peer_secret(store, os.urandom)
             self._replication = Replication(config, engine, self._membership, peer_secret)
@@ -286,7 +288,7 @@ class _Broker:
             engine=engine,
             store=cluster,
             storage=storage,
-            config=lambda: self._context.config if hasattr(self, "_context") else config,
+            config=self._current_config,
             roles=roles,
         )
         group_config = _group_config(config)
@@ -310,6 +312,9 @@ class _Broker:
             peer_secret=peer_secret,
             membership=self._membership,
         )
+
+    def _current_config(self) -> BrokerConfig:
+        return self._context.config if hasattr(self, "_context") else self._config
 
     def _on_image(self, _before: ClusterImage, _after: ClusterImage) -> None:
         if self._membership is not None:
@@ -444,21 +449,18 @@ def _endpoints(listeners: list[OpenListener]) -> list[Endpoint]:
 
 
 def _make_membership(
-    config: BrokerConfig,
+    current: Callable[[], BrokerConfig],
     store: Metastore,
     cluster: ClusterStore,
     storage: Storage,
     engine: Engine,
 ) -> Membership:
-    rebalances = config.get_bool("auto.leader.rebalance.enable")
-    interval_s = config.get_int("leader.imbalance.check.interval.seconds")
     return Membership(
-        node_id=config.node_id,
+        node_id=current().node_id,
         store=store,
         cluster=cluster,
         registration=lambda image: storage.registration(image, fenced=True),
-        session_timeout_ms=config.get_int("broker.session.timeout.ms"),
-        rebalance_interval_s=interval_s if rebalances else None,
+        config=current,
         on_valid=engine.set_lease,
     )
 

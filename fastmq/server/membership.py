@@ -35,8 +35,11 @@ from fastmq.cluster import (
     plan_cluster,
     plan_elections,
     plan_preferred_leaders,
+    rules_of,
 )
 from fastmq.cluster.controller import live_brokers
+from fastmq.cluster.election import RulesOf
+from fastmq.config import BrokerConfig
 from fastmq.errors import ConfigError, ErrorCode, FastmqError, KafkaError
 from fastmq.limits import CONTROLLER_CHANGES_MAX
 from fastmq.metastore import Compare, Metastore, MetastoreError
@@ -76,8 +79,7 @@ class Membership:
         store: open.
         cluster: commits to it.
         registration: plans the broker's row, see `Storage.registration`.
-        session_timeout_ms: `broker.session.timeout.ms`.
-        rebalance_interval_s: how often leadership goes back to preferred replicas; None = never.
+        config: gives the broker's settings as they are now.
         on_valid: see `LeaseKeeper`.
     """
 
@@ -88,17 +90,17 @@ class Membership:
         store: Metastore,
         cluster: ClusterStore,
         registration: Callable[[ClusterImage], list[Change]],
-        session_timeout_ms: int,
-        rebalance_interval_s: float | None,
+        config: Callable[[], BrokerConfig],
         on_valid: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._node_id = node_id
         self._cluster = cluster
         self._registration = registration
+        self._config = config
+        session_timeout_ms = config().get_int("broker.session.timeout.ms")
         self._keeper = LeaseKeeper(
             store, ttl_ms=session_timeout_ms, clock_ms=_boot_time_ms, on_valid=on_valid
         )
-        self._rebalance_interval_s = rebalance_interval_s
         self._rebalanced_at = trio.current_time()
         self._epoch = 0
         self._endpoints: tuple[Endpoint, ...] = ()
@@ -139,8 +141,7 @@ class Membership:
             async with self._cluster.lock:
                 image = self._cluster.image
                 changes = self._registration(image)
-                row = changes[0]
-                assert isinstance(row, PutBroker)
+                row = next(change for change in changes if isinstance(change, PutBroker))
                 self._check_id(image, row.state)
                 changes[:0] = _end_incarnation(image, self._node_id)
                 try:
@@ -243,8 +244,10 @@ class Membership:
                     await self._rebalance()
 
     def _rebalance_time(self) -> float:
-        interval_s = self._rebalance_interval_s
-        return math.inf if interval_s is None else self._rebalanced_at + interval_s
+        config = self._config()
+        if not config.get_bool("auto.leader.rebalance.enable"):
+            return math.inf
+        return self._rebalanced_at + config.get_int("leader.imbalance.check.interval.seconds")
 
     async def _renew(self) -> None:
         while True:
@@ -319,7 +322,9 @@ class Membership:
         try:
             if self._cluster.image.controller is None:
                 await self._become_controller()
-            return not self.is_controller or await self._carry_out(plan_cluster)
+            return not self.is_controller or await self._carry_out(
+                lambda image: plan_cluster(image, self._rules(image))
+            )
         except ChangedMeanwhileError:
             return False
         except KafkaError as exc:
@@ -359,7 +364,7 @@ class Membership:
 
         def plan(image: ClusterImage) -> tuple[list[Change], list[IsrAnswer]]:
             live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
-            return plan_alter_partition(image, leader_id, proposals, live)
+            return plan_alter_partition(image, leader_id, proposals, live, self._rules(image))
 
         return await self._decide(plan)
 
@@ -372,7 +377,9 @@ class Membership:
             KafkaError: NOT_CONTROLLER, or the store does not answer.
         """
         return await self._decide(
-            lambda image: plan_elections(image, wanted, is_unclean=is_unclean)
+            lambda image: plan_elections(
+                image, wanted, is_unclean=is_unclean, rules_of=self._rules(image)
+            )
         )
 
     async def _decide(
@@ -396,10 +403,16 @@ class Membership:
             guard = Compare(CONTROLLER_KEY, self._reign)
             await self._cluster.commit(changes, guards=[guard], most=CONTROLLER_CHANGES_MAX)
 
+    def _rules(self, image: ClusterImage) -> RulesOf:
+        return rules_of(image, self._config())
+
     async def _rebalance(self) -> None:
         if self.is_controller:
+            percent = self._config().get_int("leader.imbalance.per.broker.percentage")
             try:
-                await self._carry_out(plan_preferred_leaders)
+                await self._carry_out(
+                    lambda image: plan_preferred_leaders(image, imbalance_percent=percent)
+                )
             except KafkaError as exc:
                 logger.info("leadership is given back later: %s", exc)
 

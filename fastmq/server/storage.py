@@ -13,9 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
-from fastmq.cluster import BrokerState, ClusterImage, PutBroker, plan_new_epochs
-from fastmq.cluster.changes import Change
-from fastmq.config import BrokerConfig
+from fastmq.cluster import (
+    BrokerState,
+    Change,
+    ClusterImage,
+    ConfigKind,
+    PutBroker,
+    plan_new_epochs,
+    plan_power_loss,
+)
+from fastmq.config import BrokerConfig, TopicConfig
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.log import (
     HIGH_WATERMARK,
@@ -137,6 +144,9 @@ class Storage:
     def registration(self, image: ClusterImage, *, fenced: bool = False) -> list[Change]:
         """Plan the broker's row and, after an unclean stop, new leader epochs. Does not block.
 
+        When the machine has stopped meanwhile, what was not synced may be gone: among others the
+        broker then leaves in-sync and eligible sets, before its row tells of the new run.
+
         Args:
             image: the cluster now.
             fenced: the broker cannot be given partitions or clients yet.
@@ -153,10 +163,29 @@ class Storage:
             fenced=fenced,
             directories=tuple(directory.id for directory in self._dirs.online()),
         )
-        changes: list[Change] = [PutBroker(state, 0 if before is None else before.revision)]
-        if not all(self._is_clean(dir_id) for dir_id in range(len(self.directories))):
-            changes += plan_new_epochs(image, node_id)
-        return changes
+        row = PutBroker(state, 0 if before is None else before.revision)
+        if all(self._is_clean(dir_id) for dir_id in range(len(self.directories))):
+            return [row]
+        left: list[Change] = []
+        if fenced and (before is None or not state.boot_id or before.boot_id != state.boot_id):
+            left = plan_power_loss(image, node_id, self._synced_topics(image).__contains__)
+            image = image.load(((change, image.revision) for change in left), image.revision)
+        return [*left, row, *plan_new_epochs(image, node_id)]
+
+    def _synced_topics(self, image: ClusterImage) -> set[str]:
+        """Return the topics of which all that counts was on the disk."""
+        broker = self._config.with_dynamic(
+            image.config(ConfigKind.BROKER, str(self._config.node_id)),
+            image.config(ConfigKind.BROKER, ""),
+        )
+        return {
+            name
+            for name, topic in image.topics.items()
+            if TopicConfig.resolve(broker, image.config(ConfigKind.TOPIC, name)).flush_mode(
+                topic.replication_factor
+            )
+            == "ack"
+        }
 
     def find_partitions(
         self, expected: Mapping[PartitionKey, Expected]

@@ -17,7 +17,8 @@ from fastmq.cluster import (
     plan_elections,
     plan_preferred_leaders,
 )
-from fastmq.cluster.controller import elect, live_brokers
+from fastmq.cluster.controller import live_brokers
+from fastmq.cluster.election import elect
 from fastmq.errors import ErrorCode
 
 TOPIC = b"t" * 16
@@ -57,9 +58,10 @@ def test_a_dead_leader_is_followed_by_the_first_replica_in_sync():
     assert image.brokers[1].fenced
 
 
-def test_without_a_replica_in_sync_nobody_leads_and_the_set_stays():
+def test_without_a_replica_in_sync_nobody_leads_and_who_has_everything_is_known():
     image = settle(cluster([2, 3], [partition((1, 2), isr=(1,)), partition((1,))], dead=[1]))
-    assert states(image) == [(-1, 1, {1}), (-1, 1, {1})]
+    assert states(image) == [(-1, 1, set()), (-1, 1, set())]
+    assert [p.elr for p in image.topics["t"].partitions] == [(1,), (1,)]
 
 
 def test_who_comes_back_leads_again_in_a_new_epoch():
@@ -73,7 +75,7 @@ def test_a_session_of_an_earlier_registration_does_not_count():
     image = cluster([1], [partition((1,))])
     image = image.apply([PutBroker(BrokerState(1, 2, ()), 0)], 2)
     assert live_brokers(image) == set()
-    assert states(settle(image)) == [(-1, 1, {1})]
+    assert states(settle(image)) == [(-1, 1, set())]
 
 
 def test_a_dead_follower_leaves_the_set_and_the_leader_stays():
@@ -87,6 +89,9 @@ def test_leadership_goes_back_to_the_preferred_replica():
     assert plan_cluster(image) == []
     image = image.apply(plan_preferred_leaders(image), 2)
     assert states(image) == [(1, 5, {1, 2}), (2, 0, {1, 2})]
+    half = cluster([1, 2], [partition((1, 2)), partition((1, 2), leader=2)])
+    assert plan_preferred_leaders(half, imbalance_percent=50) == []
+    assert len(plan_preferred_leaders(half, imbalance_percent=49)) == 1
     out_of_sync = cluster([1, 2], [partition((1, 2), isr=(2,), leader=2)])
     assert plan_preferred_leaders(out_of_sync) == []
 

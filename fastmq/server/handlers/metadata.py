@@ -242,8 +242,8 @@ def _page(
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
-                eligible_leader_replicas=[],
-                last_known_elr=[],
+                eligible_leader_replicas=list(state.elr),
+                last_known_elr=[state.last_known] if state.last_known >= 0 else [],
                 offline_replicas=[one for one in state.replicas if one in fenced],
             )
             for index, state in list(enumerate(topic.states))[first_index : first_index + limit]
