@@ -72,6 +72,7 @@ int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,
         return -ENOMEM;
     }
     memset(engine, 0, sizeof *engine);
+    engine->lease_until_ms = -1;
     engine->env = env;
     engine->transport = transport ? transport : fmq_socket_transport();
     engine->options = *options;

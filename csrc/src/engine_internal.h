@@ -281,6 +281,8 @@ struct fmq_engine {
     bool in_turn;          /* the reactor serves: syncs that are asked for wait for its end */
     int64_t held_since_ns; /* when the oldest post that is held was asked for; 0: none */
     int64_t now_ns;        /* of this turn */
+    _Atomic int64_t turn_began_ns;  /* 0: the reactor waits for something to do */
+    _Atomic int64_t oldest_sync_ns; /* when the oldest that runs began; 0: none runs */
     int64_t next_sweep_ns;
 
     uint8_t *receive_buffer;
@@ -309,7 +311,7 @@ struct fmq_engine {
     fmq_list disk_waiters;
     fmq_list unsynced;      /* partitions with bytes nobody waits for, oldest first */
     fmq_list replicated;    /* fmq_replicas of the partitions led here */
-    int64_t lease_until_ns; /* 0: for ever */
+    int64_t lease_until_ms; /* fmq_boot_ns; -1: for ever */
     int64_t throttle_rate;  /* bytes per second to throttled followers; 0: no limit */
     int64_t throttle_room;  /* bytes that may leave now; below 0: too many have */
     int64_t throttle_ns;    /* when the room was counted */
@@ -382,6 +384,9 @@ bool fmq_dir_is_slow(const fmq_dir *dir);             /* perhaps it does not */
 /* Count what the partition has unwritten; who waited for it to become less goes on. */
 void fmq_sync_recount(fmq_partition *partition);
 void fmq_dir_offline(fmq_dir *dir, int error);
+/* A sync of the partition begins, or has ended: in the list of those that run. */
+void fmq_sync_note_begin(fmq_partition *partition);
+void fmq_sync_note_end(fmq_partition *partition);
 void fmq_sync_request(fmq_partition *partition);
 /* Start what was asked for in the reactor's turns, unless more may join it: `idle` says that this
  * turn had nothing to do. */

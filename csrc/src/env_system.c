@@ -189,6 +189,17 @@ static int64_t system_mono_ns(void *ctx) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+static int64_t system_boot_ns(void *ctx) {
+#ifdef CLOCK_BOOTTIME
+    (void)ctx;
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+#else
+    return system_mono_ns(ctx);
+#endif
+}
+
 static void *system_alloc(void *ctx, size_t size) {
     (void)ctx;
     return malloc(size);
@@ -222,6 +233,7 @@ static const fmq_env system_env = {
     .list_dir = system_list_dir,
     .wall_ms = system_wall_ms,
     .mono_ns = system_mono_ns,
+    .boot_ns = system_boot_ns,
     .alloc = system_alloc,
     .realloc = system_realloc,
     .free = system_free,

@@ -214,14 +214,11 @@ static int flush_locked(fmq_partition *partition) {
     int64_t end_bytes = partition->end_bytes;
     int rc = fmq_log_flush_begin(partition->log, &job);
     if (rc == FMQ_OK) {
-        partition->sync_state = FMQ_SYNC_RUNNING;
-        partition->sync_began_ns = engine->env->mono_ns(engine->env->ctx);
-        fmq_list_push(&partition->dir->running, &partition->sync_link);
+        fmq_sync_note_begin(partition);
         fmq_lock_give(&engine->lock);
         rc = fmq_flush_job_run(&job);
         fmq_lock_take(&engine->lock);
-        fmq_list_remove(&partition->sync_link);
-        partition->sync_state = FMQ_SYNC_IDLE;
+        fmq_sync_note_end(partition);
         rc = fmq_log_flush_end(partition->log, &job, rc);
     }
     fmq_sync_recount(partition);

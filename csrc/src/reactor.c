@@ -413,7 +413,14 @@ static void on_event(fmq_engine *engine, const fmq_ready *event) {
     }
 }
 
+/* Tell fmq_engine_vitals that a turn goes on: the wait for the lock belongs to it. */
+static void note_turn(fmq_engine *engine, bool goes_on) {
+    int64_t began_ns = goes_on ? engine->env->mono_ns(engine->env->ctx) : 0;
+    atomic_store_explicit(&engine->turn_began_ns, began_ns, memory_order_relaxed);
+}
+
 int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
+    note_turn(engine, true);
     fmq_lock_take(&engine->lock);
     engine->now_ns = engine->env->mono_ns(engine->env->ctx);
     int wait_ms = sleep_ms(engine, timeout_ms);
@@ -422,9 +429,11 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
     fmq_lock_give(&engine->lock);
 
     if (failure == FMQ_OK) {
+        note_turn(engine, false);
         failure = fmq_poller_wait(engine->poller, wait_ms);
     }
 
+    note_turn(engine, true);
     fmq_lock_take(&engine->lock);
     engine->asleep = false;
     engine->counters.reactor_turns++;
@@ -447,6 +456,7 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms) {
     engine->in_turn = false;
     fmq_sync_let_go(engine, idle);
     fmq_lock_give(&engine->lock);
+    note_turn(engine, false);
     return failure;
 }
 
@@ -480,4 +490,16 @@ void fmq_engine_stop(fmq_engine *engine) {
     fmq_lock_take(&engine->lock);
     fmq_engine_wake(engine);
     fmq_lock_give(&engine->lock);
+}
+
+/* How long ago that was, in ms; 0 for never. */
+static int64_t age_ms(const fmq_engine *engine, _Atomic int64_t *began_ns) {
+    int64_t at = atomic_load_explicit(began_ns, memory_order_relaxed);
+    int64_t age_ns = at == 0 ? 0 : engine->env->mono_ns(engine->env->ctx) - at;
+    return age_ns > 0 ? age_ns / 1000000 : 0;
+}
+
+void fmq_engine_vitals(fmq_engine *engine, fmq_vitals *out) {
+    out->turn_ms = age_ms(engine, &engine->turn_began_ns);
+    out->sync_ms = age_ms(engine, &engine->oldest_sync_ns);
 }

@@ -54,14 +54,13 @@ bool fmq_replicas_are_enough(const fmq_partition *partition) {
 bool fmq_replicas_lease_is_over(const fmq_partition *partition) {
     const fmq_replicas *replicas = partition->replicas;
     const fmq_engine *engine = partition->engine;
-    return replicas != NULL && replicas->count > 0 && engine->lease_until_ns != 0 &&
-           engine->env->mono_ns(engine->env->ctx) >= engine->lease_until_ns;
+    return replicas != NULL && replicas->count > 0 && engine->lease_until_ms >= 0 &&
+           fmq_boot_ns(engine->env) / 1000000 >= engine->lease_until_ms;
 }
 
-void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms) {
+void fmq_engine_set_lease(fmq_engine *engine, int64_t until_ms) {
     fmq_lock_take(&engine->lock);
-    int64_t now_ns = engine->env->mono_ns(engine->env->ctx);
-    engine->lease_until_ns = remaining_ms < 0 ? 0 : now_ns + remaining_ms * 1000000;
+    engine->lease_until_ms = until_ms;
     fmq_lock_give(&engine->lock);
 }
 

@@ -104,6 +104,36 @@ void fmq_dir_offline(fmq_dir *dir, int error) {
     }
 }
 
+/* ---- what runs ------------------------------------------------------------------------------*/
+
+static void note_oldest(fmq_engine *engine) {
+    int64_t oldest_ns = 0;
+    for (const fmq_dir *dir = engine->dirs; dir != NULL; dir = dir->next) {
+        if (!fmq_list_empty(&dir->running)) {
+            const fmq_partition *first =
+                FMQ_ENTRY(dir->running.next, const fmq_partition, sync_link);
+            if (oldest_ns == 0 || first->sync_began_ns < oldest_ns) {
+                oldest_ns = first->sync_began_ns;
+            }
+        }
+    }
+    atomic_store_explicit(&engine->oldest_sync_ns, oldest_ns, memory_order_relaxed);
+}
+
+void fmq_sync_note_begin(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    partition->sync_state = FMQ_SYNC_RUNNING;
+    partition->sync_began_ns = engine->env->mono_ns(engine->env->ctx);
+    fmq_list_push(&partition->dir->running, &partition->sync_link);
+    note_oldest(engine);
+}
+
+void fmq_sync_note_end(fmq_partition *partition) {
+    partition->sync_state = FMQ_SYNC_IDLE;
+    fmq_list_remove(&partition->sync_link);
+    note_oldest(partition->engine);
+}
+
 /* ---- jobs -----------------------------------------------------------------------------------*/
 
 /* Take the next partition of the queue and begin its job; NULL when there is nothing to do. */
@@ -123,9 +153,7 @@ static fmq_sync_result *begin_next(fmq_dir *dir) {
     result->partition = partition;
     result->end_bytes = partition->end_bytes;
     result->result = fmq_log_sync_begin(partition->log, &result->job);
-    partition->sync_state = FMQ_SYNC_RUNNING;
-    partition->sync_began_ns = env->mono_ns(env->ctx);
-    fmq_list_push(&dir->running, &partition->sync_link);
+    fmq_sync_note_begin(partition);
     partition->sync_again = false;
     fmq_partition_ref(partition);
     return result;
@@ -257,8 +285,7 @@ static void retry_later(fmq_partition *partition) {
 
 static void finish(fmq_engine *engine, fmq_sync_result *result) {
     fmq_partition *partition = result->partition;
-    partition->sync_state = FMQ_SYNC_IDLE;
-    fmq_list_remove(&partition->sync_link);
+    fmq_sync_note_end(partition);
     bool made_file = result->job.new_base >= 0;
     fmq_log_sync_end(partition->log, &result->job, result->result);
     fmq_sync_recount(partition);

@@ -301,7 +301,11 @@ cdef extern from "fastmq/replication.h" nogil:
 
     int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hint *out,
                                  int32_t room)
-    void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms)
+    void fmq_engine_set_lease(fmq_engine *engine, int64_t until_ms)
+    ctypedef struct fmq_vitals:
+        int64_t turn_ms
+        int64_t sync_ms
+    void fmq_engine_vitals(fmq_engine *engine, fmq_vitals *out)
     void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s)
     void fmq_partition_set_throttled(fmq_partition *partition, bint throttled)
     void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id)

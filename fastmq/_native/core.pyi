@@ -189,9 +189,12 @@ class Engine:
     def add_connection(self, fd: int, *, listener_id: int = 0, tag: int = 0) -> int: ...
     def set_peer(self, conn_id: int) -> None:
         """Let a connection fetch as a replica; others are closed when they try."""
-    def set_lease(self, remaining_ms: int) -> None:
-        """For so long from now may this broker take itself for a leader; -1 = for ever, which is so
-        at first. Afterwards acks 0 and 1 are refused where others have replicas."""
+    def set_lease(self, until_ms: int) -> None:
+        """Until then (CLOCK_BOOTTIME, ms) may this broker take itself for a leader; -1 = for ever.
+        Afterwards acks 0 and 1 are refused where others have replicas."""
+    def vitals(self) -> tuple[int, int]:
+        """How long the reactor has been at its present turn, and the age of the oldest sync that
+        runs, in ms. Takes no lock: it does not hang with the engine."""
     def set_throttle(self, bytes_per_s: int) -> None:
         """Send followers that are out of sync no more than so much of throttled partitions;
         -1 = no limit, which is so at first."""

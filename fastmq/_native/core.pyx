@@ -583,8 +583,14 @@ cdef class Engine:
         with nogil:
             fmq_engine_set_peer(self.handle, conn_id)
 
-    def set_lease(self, int64_t remaining_ms):
-        fmq_engine_set_lease(self.handle, remaining_ms)
+    def set_lease(self, int64_t until_ms):
+        with nogil:
+            fmq_engine_set_lease(self.handle, until_ms)
+
+    def vitals(self):
+        cdef fmq_vitals found
+        fmq_engine_vitals(self.handle, &found)
+        return found.turn_ms, found.sync_ms
 
     def set_throttle(self, int64_t bytes_per_s):
         with nogil:

@@ -29,8 +29,7 @@ class LeaseKeeper:
         ttl_ms: how long the lease lives after its last renewal.
         clock_ms: a clock that never goes back and goes on while the machine sleeps
             (CLOCK_BOOTTIME).
-        on_valid: told for how many milliseconds from now the lease may be relied on, after each
-            success.
+        on_valid: told until when (`clock_ms`) the lease may be relied on, after each success.
         may_renew: asked before each renewal; False lets the lease run out, because the holder
             does not do its work.
 
@@ -72,7 +71,7 @@ class LeaseKeeper:
 
     def _extend(self, sent_ms: int) -> None:
         self._valid_until_ms = max(self._valid_until_ms, sent_ms + self._ttl_ms)
-        self._on_valid(max(self._valid_until_ms - self._clock_ms(), 0))
+        self._on_valid(self._valid_until_ms)
 
     async def keep(self) -> None:
         """Renew the lease in time, again and again; return when it has ended."""

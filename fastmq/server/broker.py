@@ -462,6 +462,7 @@ def _make_membership(
         registration=lambda image: storage.registration(image, fenced=True),
         config=current,
         on_valid=engine.set_lease,
+        vitals=engine.vitals,
     )
 
 

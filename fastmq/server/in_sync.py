@@ -4,6 +4,9 @@ The engine notices followers that have caught up or lag; `fastmq.replica` makes 
 here they are sent, again and again while nobody answers. What became of one, the image tells: the
 next state of the partition settles the proposal, where it takes effect. Only a refusal that changes
 nothing is settled by the answer, because no new state comes then.
+
+A leader whose session may have ended proposes nothing: others may lead already, and one that took
+them out of its in-sync set would acknowledge alone.
 """
 
 import logging
@@ -34,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 ALTER_PARTITION_VERSION: Final = 3
 _RETRY_S: Final = 0.1
+# Between two looks whether the session has come back.
+_SESSION_LOOK_S: Final = 0.5
 _TIMEOUT_S: Final = 5.0
 
 AlterPartition = Callable[[int, list[IsrProposal]], Awaitable[list[IsrAnswer]]]
@@ -134,6 +139,11 @@ class InSyncWatch:
     def _image(self) -> ClusterImage:
         return self._context.topics.image
 
+    @property
+    def _may_propose(self) -> bool:
+        membership = self._context.membership
+        return membership is not None and membership.may_lead
+
     def _state(self, topic_id: bytes, index: int) -> PartitionState | None:
         """Return the state that is in effect: a newer one settles the proposals made on it."""
         topic = self._context.topics.by_id(topic_id)
@@ -147,6 +157,9 @@ class InSyncWatch:
         try:
             while True:
                 context.replicas_changed = trio.Event()
+                if not self._may_propose:
+                    await trio.sleep(_SESSION_LOOK_S)
+                    continue
                 image = self._image
                 live = {broker: image.brokers[broker].epoch for broker in live_brokers(image)}
                 rows = context.engine.isr_hints(self._lag_max_ms)
@@ -180,6 +193,9 @@ class InSyncWatch:
         """Send proposals until each is answered, or overtaken by a new state."""
         told = ""
         while proposals := [p for p in proposals if self._is_open(p)]:
+            if not self._may_propose:
+                await trio.sleep(_SESSION_LOOK_S)
+                continue
             try:
                 answers = await self._link.propose(self._context.controller_id, proposals)
             except (KafkaError, ProtocolError) as exc:

@@ -2,8 +2,10 @@
 
 A broker registers when its directories are open (a new epoch, fenced) and enters when clients can
 connect: its endpoints, no longer fenced, and a session, which is a key under a lease. The session
-is renewed as long as the event loop runs; when it has ended all the same, the broker enters anew.
-Who registers the same id ends the incarnation before: that one finds a larger epoch and stops.
+is renewed as long as this broker does its work: its event loop runs, its reactor turns, and its
+disk answers. Who does not lets the session run out, so that others lead, and enters anew when he
+does again. Who registers the same id ends the incarnation before: that one finds a larger epoch
+and stops.
 
 Every broker stands ready to be the controller. Who creates the controller's key is it, as long as
 its session's lease lives; each of its transactions is guarded by the key's revision, so one that
@@ -63,6 +65,8 @@ _ENTER_LOOK_S: Final = 0.02
 _RETIRE_LOOK_S: Final = 0.01
 # So often is a request planned anew when the store was changed meanwhile.
 _DECISIONS_MAX: Final = 5
+# Between two looks whether this broker does its work again.
+_WELL_LOOK_S: Final = 0.1
 # A stop tells the store that it is one, but does not wait long for it.
 _LEAVE_TIMEOUT_S: Final = 2.0
 
@@ -81,6 +85,8 @@ class Membership:
         registration: plans the broker's row, see `Storage.registration`.
         config: gives the broker's settings as they are now.
         on_valid: see `LeaseKeeper`.
+        vitals: for how many milliseconds the reactor has been at one turn, and the oldest sync has
+            run; beyond half the session's time-out the session is not renewed.
     """
 
     def __init__(
@@ -92,14 +98,22 @@ class Membership:
         registration: Callable[[ClusterImage], list[Change]],
         config: Callable[[], BrokerConfig],
         on_valid: Callable[[int], None] = lambda _: None,
+        vitals: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._node_id = node_id
+        self._vitals = vitals
         self._cluster = cluster
         self._registration = registration
         self._config = config
         session_timeout_ms = config().get_int("broker.session.timeout.ms")
+        self._unwell_after_ms = session_timeout_ms // 2
+        self._is_unwell = False
         self._keeper = LeaseKeeper(
-            store, ttl_ms=session_timeout_ms, clock_ms=_boot_time_ms, on_valid=on_valid
+            store,
+            ttl_ms=session_timeout_ms,
+            clock_ms=_boot_time_ms,
+            on_valid=on_valid,
+            may_renew=self._is_well,
         )
         self._rebalanced_at = trio.current_time()
         self._epoch = 0
@@ -188,8 +202,27 @@ class Membership:
             for state in topic.partitions
         )
 
+    def _is_well(self) -> bool:
+        """Return whether this broker does its work, and may ask to be taken for alive."""
+        turn_ms, sync_ms = self._vitals()
+        is_unwell = max(turn_ms, sync_ms) > self._unwell_after_ms
+        if is_unwell and not self._is_unwell:
+            what = "its disk" if sync_ms >= turn_ms else "its reactor"
+            logger.error(
+                "%s has not answered for %d ms: this broker does not renew its session, so that "
+                "others lead; it comes back by itself when that has passed",
+                what,
+                max(turn_ms, sync_ms),
+            )
+        elif self._is_unwell and not is_unwell:
+            logger.warning("disk and reactor of this broker answer again")
+        self._is_unwell = is_unwell
+        return not is_unwell
+
     async def _enter(self) -> None:
         while True:
+            while not self._is_well():  # noqa: ASYNC110 - nobody tells when a disk answers again
+                await trio.sleep(_WELL_LOOK_S)
             try:
                 lease = self._keeper.id or await self._keeper.acquire()
                 async with self._cluster.lock:

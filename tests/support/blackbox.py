@@ -6,6 +6,7 @@ Nothing is left at the end: processes (only its own), namespaces, cuts.
 """
 
 import contextlib
+import os
 import random
 import sys
 import time
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from fastmq.errors import FastmqError
+from fastmq.errors import ErrorCode, FastmqError
 from fastmq.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from fastmq.protocol.messages.produce import ProducePartition, ProduceRequest, ProduceTopic
 
+from support.batches import batch
 from support.broker import Broker
 from support.etcd import EtcdCluster, etcd_missing
 from support.netns import Host, Network, Pair, both_ways, cannot_make_namespaces
@@ -27,11 +30,22 @@ BROKERS = 3
 MEMBERS = 3
 WAIT_S = 60.0
 _ASK_TIMEOUT_S = 2.0
+PRODUCE_VERSION = 9
 
 
 def cannot_run() -> str | None:
     """Why there can be no such cluster here, or None."""
     return etcd_missing() or cannot_make_namespaces()
+
+
+def fresh_seed() -> int:
+    """`REL_SEED`, or another one each time; tests print it."""
+    return int(os.environ.get("REL_SEED", time.time_ns() % 100_000))
+
+
+def figure(name: str, default: int) -> int:
+    """How many faults of a kind: `REL_<name>`, or the figure of `.ci/run`."""
+    return int(os.environ.get(f"REL_{name}", default))
 
 
 class Standing(NamedTuple):
@@ -201,6 +215,12 @@ class BlackBox:
 
         self.wait(is_so, f"{count} replicas of {topic} in sync", timeout_s)
 
+    def produce(self, node_id: int, topic: str, partition: int, acks: int) -> ErrorCode:
+        """Send one record to a broker, whoever leads, and return the code of its answer."""
+        with RawClient(self.brokers[node_id].bootstrap) as client:
+            request = produce_request(topic, partition, acks)
+            return produce_code(client, client.send(request, PRODUCE_VERSION))
+
     def leader_of(self, topic: str, partition: int = 0) -> int:
         """Who leads a partition; waits until somebody does."""
         rows = self.wait(
@@ -256,6 +276,19 @@ class BlackBox:
             yield
         finally:
             self.brokers[node_id].resume()
+
+
+def produce_request(topic: str, partition: int, acks: int) -> ProduceRequest:
+    """One record."""
+    data = [ProducePartition(index=partition, records=batch(b"one"))]
+    topics = [ProduceTopic(name=topic, partition_data=data)]
+    return ProduceRequest(acks=acks, timeout_ms=10_000, topic_data=topics)
+
+
+def produce_code(client: RawClient, correlation_id: int) -> ErrorCode:
+    """What became of a record that was sent."""
+    answer = client.receive(ProduceRequest.API_KEY, PRODUCE_VERSION, correlation_id)
+    return ErrorCode(answer.responses[0].partition_responses[0].error_code)
 
 
 def rotation(rng: random.Random, choices: Sequence[Any], count: int) -> list[Any]:

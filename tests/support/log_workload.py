@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from support.history import INFO, OK, Operation, Poll, Send
+from support.history import INFO, OK, Operation, Poll, Send, check
 
 JOIN_S = 30.0
 READ_TIMEOUT_S = 60.0
@@ -46,6 +46,7 @@ class LogWorkload:
         senders, assigned, grouped: how many clients of each kind.
         rate: records per second of each sender.
         replaced_s: how long a client lives, on average.
+        idempotent: whether senders are; without, a record may be there twice.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LogWorkload:
         grouped: int = 2,
         rate: int = 300,
         replaced_s: float = 10.0,
+        idempotent: bool = True,
     ) -> None:
         self.bootstrap = bootstrap
         self.topic = topic
@@ -67,6 +69,7 @@ class LogWorkload:
         self._seed = seed
         self._rate = rate
         self._replaced_s = replaced_s
+        self._idempotent = idempotent
         self._clients: list[tuple[Callable[[random.Random], None], str]] = [
             *((self._send, f"sender {n}") for n in range(senders)),
             *((self._poll_assigned, f"reader {n}") for n in range(assigned)),
@@ -116,6 +119,15 @@ class LogWorkload:
         self._read_all()
         return self.history
 
+    def judged(self) -> list[Operation]:
+        """All is well again: demand progress, end, and find nothing wrong with the history."""
+        self.wait_progress()
+        history = self.stop()
+        found = check(history)
+        assert not found, {name: (len(rows), rows[:3]) for name, rows in found.items()}
+        assert not self.unanswered, self.unanswered[:3]
+        return history
+
     def _run(self, work: Callable[[random.Random], None], rng: random.Random, name: str) -> None:
         try:
             while not self._stopping.is_set():
@@ -133,7 +145,7 @@ class LogWorkload:
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
-                "enable.idempotence": True,
+                "enable.idempotence": self._idempotent,
                 "linger.ms": 5,
                 "request.timeout.ms": 3_000,
                 "delivery.timeout.ms": SENT_TIMEOUT_MS,
@@ -182,10 +194,9 @@ class LogWorkload:
 
     def _poll_assigned(self, rng: random.Random) -> None:
         process = next(self._processes)
-        consumer = self._consumer(f"assigned-{process}", **{"auto.offset.reset": "error"})
-        # A new one begins at the start, or somewhere that its predecessor has been to.
-        starts = [0] * self.partitions
-        consumer.assign([TopicPartition(self.topic, p, starts[p]) for p in range(self.partitions)])
+        settings = {"auto.offset.reset": "error", "enable.auto.commit": False}
+        consumer = self._consumer(f"assigned-{process}", **settings)
+        consumer.assign([TopicPartition(self.topic, p, 0) for p in range(self.partitions)])
         ends = self._life_ends(rng)
         while not self._stopping.is_set() and time.monotonic() < ends:
             self._take(consumer, process, lambda: 0)
@@ -256,7 +267,8 @@ class LogWorkload:
     def _read_all(self) -> None:
         """Read every partition from its start to its end."""
         process = next(self._processes)
-        consumer = self._consumer(f"final-{process}", **{"auto.offset.reset": "error"})
+        settings = {"auto.offset.reset": "error", "enable.auto.commit": False}
+        consumer = self._consumer(f"final-{process}", **settings)
         try:
             ends = {}
             for partition in range(self.partitions):

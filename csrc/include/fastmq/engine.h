@@ -268,6 +268,14 @@ typedef struct fmq_counters {
 
 void fmq_engine_counters(fmq_engine *engine, fmq_counters *out);
 
+/* Whether the engine moves.  Takes no lock, so that whoever asks does not hang with it. */
+typedef struct fmq_vitals {
+    int64_t turn_ms; /* the reactor has been at this turn for so long; 0: it waits for work */
+    int64_t sync_ms; /* age of the oldest sync that runs; 0: none does */
+} fmq_vitals;
+
+void fmq_engine_vitals(fmq_engine *engine, fmq_vitals *out);
+
 /* Time from the arrival of a request to its answer leaving, waits included.  `buckets[i]` counts
  * answers that took at most `fmq_latency_limit_us(i)`; the last bucket has no limit. */
 #define FMQ_LATENCY_BUCKETS 16

@@ -37,6 +37,7 @@ typedef struct fmq_env {
     /* Clocks: wall time in ms since 1970, monotonic time in ns. */
     int64_t (*wall_ms)(void *ctx);
     int64_t (*mono_ns)(void *ctx);
+    int64_t (*boot_ns)(void *ctx); /* goes on while the machine sleeps; NULL: as mono_ns */
 
     /* Memory: NULL when exhausted (callers answer -ENOMEM, never abort). */
     void *(*alloc)(void *ctx, size_t size);
@@ -46,6 +47,10 @@ typedef struct fmq_env {
 
 /* The real world.  Static storage, never freed, usable from any thread. */
 const fmq_env *fmq_env_system(void);
+
+static inline int64_t fmq_boot_ns(const fmq_env *env) {
+    return env->boot_ns != NULL ? env->boot_ns(env->ctx) : env->mono_ns(env->ctx);
+}
 
 static inline void *fmq_alloc(const fmq_env *env, size_t size) {
     return env->alloc(env->ctx, size);

@@ -64,10 +64,11 @@ typedef struct fmq_isr_hint {
 int32_t fmq_engine_isr_hints(fmq_engine *engine, int64_t lag_max_ms, fmq_isr_hint *out,
                              int32_t room);
 
-/* For so long from now may this broker take itself for a leader; -1: for ever.  Afterwards acks 0
- * and 1 are refused where others have replicas: one of them may lead already.  acks=all goes on,
- * since it needs those others. */
-void fmq_engine_set_lease(fmq_engine *engine, int64_t remaining_ms);
+/* Until then (fmq_boot_ns, in ms) may this broker take itself for a leader; -1: for ever.
+ * Afterwards acks 0 and 1 are refused where others have replicas: one of them may lead already.
+ * acks=all goes on, since it needs those others.  A moment and not a duration, so that a process
+ * that is stopped on its way here does not believe itself longer for it. */
+void fmq_engine_set_lease(fmq_engine *engine, int64_t until_ms);
 
 /* Followers that are out of sync get no more than so many bytes per second, over all partitions
  * that are throttled; -1: no limit.  A follower may get one answer at once, and waits then. */

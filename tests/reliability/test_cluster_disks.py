@@ -1,0 +1,194 @@
+"""A cluster whose brokers have disks of their own, which lose power or hang.
+
+R6: all brokers lose power at once. What was acknowledged under `fastmq.flush=ack` is there; without
+it, what is lost is the end of the log, and young.
+R7: the last replica in sync loses power, and the others come back first.
+R13: a broker whose disk hangs gives up its place, and the cluster goes on without it.
+"""
+
+import contextlib
+import random
+import time
+
+import pytest
+
+from support.blackbox import BlackBox, cannot_run, figure, fresh_seed
+from support.history import OK, Poll, Send
+from support.log_workload import LogWorkload
+from support.mounts import LoopFS, cannot_mount
+
+MISSING = cannot_run() or cannot_mount()
+pytestmark = [
+    pytest.mark.reliability,
+    pytest.mark.slow,
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
+]
+
+# What may be lost without fsync: `fastmq.flush.interval.ms` (10 ms) and the time that a sync takes;
+# with room for a machine that has other work.
+YOUNG_S = 3.0
+
+
+@contextlib.contextmanager
+def cluster_on_disks(tmp_path, **options):
+    """A cluster and the file system of each of its brokers."""
+    with contextlib.ExitStack() as stack:
+        disks = {}
+        for node_id in (1, 2, 3):
+            root = tmp_path / f"disk-{node_id}"
+            root.mkdir()
+            disks[node_id] = stack.enter_context(LoopFS(root, 512))
+        data_dirs = [disk.path / "data" for disk in disks.values()]
+        yield stack.enter_context(BlackBox(tmp_path, data_dirs=data_dirs, **options)), disks
+
+
+def cut_power(box, disks, nodes):
+    """These machines stop at one moment, and what was not synced is gone."""
+    for node_id in nodes:
+        box.brokers[node_id].pause()  # a machine without power answers nobody
+    for node_id in nodes:
+        disks[node_id].cut_power()
+    moment = time.monotonic()
+    for node_id in nodes:
+        box.brokers[node_id].kill()
+        disks[node_id].remount()
+    return moment
+
+
+def start(box, nodes):
+    for node_id in nodes:
+        box.brokers[node_id].spawn()
+    for node_id in nodes:
+        box.brokers[node_id].wait_ready(60)
+
+
+def lost_age_s(history, moments):
+    """How old the oldest record was that a power cut took, and how many it took."""
+    final = {
+        value
+        for op in history
+        if isinstance(op, Poll) and op.is_final
+        for _, _, value in op.records
+    }
+    oldest, count = 0.0, 0
+    for moment in moments:
+        acknowledged = [
+            op
+            for op in history
+            if isinstance(op, Send) and op.outcome == OK and op.ended < moment
+            if not any(other < moment and op.ended < other for other in moments)
+        ]
+        kept = {}
+        for op in acknowledged:
+            if op.value in final:
+                kept[op.partition] = max(kept.get(op.partition, -1), op.offset)
+        lost = [op for op in acknowledged if op.value not in final]
+        holes = [op for op in lost if op.offset < kept.get(op.partition, -1)]
+        assert not holes, f"lost before what is there: {holes[:3]}"
+        count += len(lost)
+        oldest = max([oldest, *(moment - op.ended for op in lost)])
+    return oldest, count
+
+
+@pytest.mark.timeout(900)
+def test_power_loss_of_all_brokers_takes_nothing_that_was_synced(tmp_path):
+    seed = fresh_seed()
+    rng = random.Random(seed)
+    moments = []
+    with cluster_on_disks(tmp_path) as (box, disks):
+        synced = LogWorkload(box.bootstrap, "synced", 3, seed=seed, rate=150)
+        synced.create(**{"fastmq.flush": "ack"})
+        cached = LogWorkload(
+            *(box.bootstrap, "cached", 3),
+            seed=seed,
+            idempotent=False,
+            assigned=0,
+            grouped=0,
+        )
+        cached.create()
+        for workload in (synced, cached):
+            workload.start()
+            workload.wait_progress(60)
+        for _ in range(figure("POWER_CUTS", 2)):
+            time.sleep(rng.uniform(0.5, 2.0))
+            moments.append(cut_power(box, disks, [1, 2, 3]))
+            start(box, [1, 2, 3])
+            for workload in (synced, cached):
+                workload.wait_progress()
+                box.wait_in_sync(workload.topic)
+        synced.judged()
+        age_s, count = lost_age_s(cached.stop(), moments)
+        print(
+            f"\npower loss of all brokers x {len(moments)}, seed {seed}: flush=ack"
+            f" {synced.acknowledged:,} acknowledged, 0 lost; without {cached.acknowledged:,}"
+            f" acknowledged, {count} lost, the oldest {age_s * 1000:.0f} ms before the cut"
+        )
+        assert age_s < YOUNG_S
+
+
+@pytest.mark.timeout(900)
+def test_the_last_replica_in_sync_overwrites_nothing(tmp_path):
+    """KIP-966's last replica standing, with what is not synced at stake."""
+    seed = fresh_seed()
+    rng = random.Random(seed)
+    with cluster_on_disks(tmp_path) as (box, disks):
+        workload = LogWorkload(box.bootstrap, "last", 1, seed=seed)
+        workload.create()
+        workload.start()
+        workload.wait_progress(60)
+        for _ in range(figure("LAST_REPLICAS", 1)):
+            leader = box.leader_of("last")
+            others = [node_id for node_id in box.brokers if node_id != leader]
+            rng.shuffle(others)
+            for node_id in others:
+                box.brokers[node_id].kill()
+            box.wait(
+                lambda last=leader: (
+                    (rows := box.standings("last", [last])) and rows[0].in_sync == (last,)
+                ),
+                "alone in sync",
+            )
+            cut_power(box, disks, [leader])
+            start(box, others)
+            time.sleep(rng.uniform(0.0, 2.0))
+            start(box, [leader])
+            workload.wait_progress()
+            box.wait_in_sync("last")
+        workload.judged()
+        print(f"\nlast replica, seed {seed}: {workload.acknowledged:,} acknowledged, 0 lost")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("flush", ["ack", "replicated"])
+def test_a_broker_whose_disk_hangs_gives_up_its_place(tmp_path, flush):
+    """With `ack` a broker that only leads hangs in syncs alone, and could go on telling that it is
+    well. Otherwise its reactor hangs in a write; and who follows too, hangs in those.
+    """
+    partitions, grouped = (1, 0) if flush == "ack" else (3, 2)
+    seed = fresh_seed()
+    with cluster_on_disks(tmp_path, overrides={"fastmq.flush": flush}) as (box, disks):
+        workload = LogWorkload(
+            box.bootstrap, "hanging", partitions, grouped=grouped, seed=seed, rate=100
+        )
+        workload.create()
+        workload.start()
+        workload.wait_progress(60)
+        leader = box.leader_of("hanging")
+        others = set(box.brokers) - {leader}
+        with disks[leader].frozen():
+            began = time.monotonic()
+            box.wait(
+                lambda: (
+                    (rows := box.standings("hanging", others))
+                    and all(leader not in (row.leader, *row.in_sync) for row in rows)
+                ),
+                "the others lead without it",
+            )
+            took = time.monotonic() - began
+            progress = workload.wait_progress()
+        box.wait_in_sync("hanging")
+        workload.judged()
+        print(
+            f"\na disk hangs (flush={flush}), seed {seed}: others lead after {took:.1f} s, progress"
+            f" {progress:.1f} s later; {workload.acknowledged:,} acknowledged, 0 lost"
+        )
