@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastmq._native.records cimport fmq_batch_header
+from fastmq._native.records cimport fmq_batch_header, fmq_record_iter
 
 
 cdef class ConsumerRecord:
@@ -37,16 +37,37 @@ cdef class Chunk:
     cdef bint parse(self, fmq_batch_header *h) except -1
     cdef bint is_wanted(self, fmq_batch_header *h, Py_ssize_t begin) except -1
     cdef object payload(self, fmq_batch_header *h, Py_ssize_t begin)
-    cdef list read(self, fmq_batch_header *h, payload)
     cdef int deserialize(self, list records) except -1
 
 
-cdef class Ready:
-    cdef object value
+cdef class Lent:
+    cdef Py_buffer view
+
+
+cdef class Run:
+    # Records that exist already, or None: they are read from what is lent.
+    cdef list records
+    cdef Py_ssize_t at
+    cdef Lent lent
+    cdef fmq_record_iter it
+    cdef str topic
+    cdef int32_t partition
+    cdef int32_t leader_epoch
+    cdef int64_t base_offset
+    # Records below are left out.
+    cdef int64_t from_offset
+    cdef int64_t timestamp
+    cdef bint append_time
+    # Behind the last one that was handed out, once `is_begun`.
+    cdef int64_t end
+    cdef readonly bint is_begun
+    cdef readonly Py_ssize_t left
+
+    cdef int open(self, Chunk chunk, const fmq_batch_header *h, payload) except -1
+    cdef ConsumerRecord next(self)
 
 
 cdef class RecordStream:
     cdef object refill
-    cdef readonly list records
-    cdef Py_ssize_t count
-    cdef readonly Py_ssize_t at
+    cdef object refill_later
+    cdef Run run

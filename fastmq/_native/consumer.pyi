@@ -1,6 +1,6 @@
 """What consumers get: records of fetched batches."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Never, final
 
 from typing_extensions import Buffer
@@ -86,31 +86,63 @@ class Chunk:
     def version(self) -> int: ...
     @property
     def size(self) -> int: ...  # bytes
-    def next_records(self) -> list[ConsumerRecord]:
-        """The records of the next batch that has any for the program; empty at the end.
+    def next_run(self) -> Run | None:
+        """The records of the next batch that has any for the program; None at the end.
 
         Raises:
             KafkaError: CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, MESSAGE_TOO_LARGE. Whatever a
                 deserializer raises, after the records before. The next call raises it again.
         """
+    def next_records(self) -> list[ConsumerRecord]:
+        """The same as a list; an empty one at the end."""
 
 @final
-class RecordStream(Iterator[ConsumerRecord]):
-    """Records of lists that `refill` returns, which waits for them; None ends it."""
+class Run:
+    """Records of one batch, made when they are asked for; never empty when a chunk returns it."""
 
-    def __init__(self, refill: Callable[[], list[ConsumerRecord] | None] | None = None) -> None: ...
-    @property
-    def at(self) -> int:
-        """How many records of the current list were handed out."""
+    def __init__(self, *args: Never) -> None: ...
     @property
     def left(self) -> int:
-        """How many were not."""
+        """How many were not handed out."""
     @property
-    def records(self) -> list[ConsumerRecord]:
-        """The current list."""
-    def ready(self) -> Awaitable[ConsumerRecord] | None:
-        """The next record as an awaitable that does not wait; None at the list's end."""
-    def feed(self, records: list[ConsumerRecord]) -> None:
-        """Go on with another list."""
+    def is_begun(self) -> bool:
+        """Whether any was."""
+    @property
+    def position(self) -> int:
+        """The offset behind the last one that was; of the first record, if none was."""
+    def rest(self) -> list[ConsumerRecord]:
+        """What is left; it counts as handed out."""
+
+@final
+class RecordStream(Iterator[ConsumerRecord], AsyncIterator[ConsumerRecord]):
+    """Records of runs, one at a time.
+
+    Args:
+        refill: waits for the next run and returns it; None ends the iteration.
+        refill_later: the same for `async for`: returns an awaitable of the next run's first record.
+    """
+
+    def __init__(
+        self,
+        refill: Callable[[], Run | None] | None = None,
+        refill_later: Callable[[], Awaitable[ConsumerRecord]] | None = None,
+    ) -> None: ...
+    @property
+    def left(self) -> int:
+        """How many records of the current run were not handed out."""
+    @property
+    def is_begun(self) -> bool:
+        """Whether any was."""
+    @property
+    def position(self) -> int | None:
+        """Of the current run; None: there is none."""
+    def feed(self, run: Run | None) -> None:
+        """Go on with another run, or with nothing."""
+    def rest(self) -> list[ConsumerRecord]:
+        """What is left of the current run; it counts as handed out."""
+    def take(self) -> Run | None:
+        """What is left as a run of its own that holds no fetched bytes; None: nothing is."""
     def __iter__(self) -> RecordStream: ...
     def __next__(self) -> ConsumerRecord: ...
+    def __aiter__(self) -> RecordStream: ...
+    def __anext__(self) -> Awaitable[ConsumerRecord]: ...

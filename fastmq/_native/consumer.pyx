@@ -105,6 +105,139 @@ def end_of(block, int64_t offset):
     return offset, at
 
 
+cdef inline bint headers_are_whole(const fmq_record *record) noexcept:
+    cdef const uint8_t *at = record.headers
+    cdef const uint8_t *end = at + record.headers_size
+    cdef const uint8_t *data
+    cdef const uint8_t *value
+    cdef int32_t size
+    cdef int32_t value_size
+    cdef int32_t count = 0
+    while fmq_record_header_next(&at, end, &data, &size, &value, &value_size) == 1:
+        count += 1
+    return count == record.header_count
+
+
+cdef Run run_of(list records):
+    """Records that exist already."""
+    cdef Run run = Run.__new__(Run)
+    run.records = records
+    run.left = len(records)
+    return run
+
+
+# Not looked at by the garbage collector: it would clear a memoryview whose bytes are still lent.
+@cython.final
+@cython.no_gc
+cdef class Lent:
+    """The bytes of a batch, until nobody needs them."""
+
+    def __cinit__(self, data):
+        PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+# Records are made when they are asked for, one at a time: a program that is done with each before
+# the next gets the same few hundred bytes of memory again and again, warm in the cache. The garbage
+# collector must not clear it: `it` points into what it lends.
+@cython.final
+@cython.no_gc_clear
+cdef class Run:
+    """Records of one batch, on their way to the program."""
+
+    def __init__(self):
+        raise TypeError("runs come from a chunk")
+
+    cdef int open(self, Chunk chunk, const fmq_batch_header *h, payload) except -1:
+        """Begin with a batch; everything that could be wrong with its records is found here."""
+        cdef fmq_record_iter walk
+        cdef fmq_record raw
+        cdef int result
+        cdef Lent lent = Lent(payload)
+        self.lent = lent
+        self.topic = chunk.topic
+        self.partition = chunk.partition
+        self.leader_epoch = h.leader_epoch
+        self.base_offset = h.base_offset
+        self.append_time = (h.attributes & FMQ_ATTR_LOG_APPEND_TIME) != 0
+        self.timestamp = h.max_timestamp if self.append_time else h.base_timestamp
+        fmq_record_iter_init(
+            &self.it, <const uint8_t *>lent.view.buf, <size_t>lent.view.len, h.record_count
+        )
+        self.from_offset = chunk.offset
+        walk = self.it
+        while True:
+            result = fmq_record_iter_next(&walk, &raw)
+            if result != 1:
+                break
+            if raw.header_count > 0 and not headers_are_whole(&raw):
+                result = -1
+                break
+            if h.base_offset + raw.offset_delta >= self.from_offset:
+                self.left += 1
+        if result != 0:
+            raise KafkaError(
+                ErrorCode.CORRUPT_MESSAGE,
+                f"{self.topic}[{self.partition}]: malformed records at offset {h.base_offset}",
+            )
+        return 0
+
+    cdef ConsumerRecord next(self):
+        """The next record; there must be one."""
+        cdef fmq_record raw
+        cdef ConsumerRecord record
+        self.left -= 1
+        if self.records is not None:
+            record = <ConsumerRecord>self.records[self.at]
+            self.at += 1
+        else:
+            while True:
+                if fmq_record_iter_next(&self.it, &raw) != 1:
+                    raise AssertionError("records changed while they were read")
+                if self.base_offset + raw.offset_delta >= self.from_offset:
+                    break
+            record = ConsumerRecord.__new__(ConsumerRecord)
+            record.topic = self.topic
+            record.partition = self.partition
+            record.offset = self.base_offset + raw.offset_delta
+            record.leader_epoch = self.leader_epoch
+            record.is_append_time = self.append_time
+            record.timestamp_ms = self.timestamp
+            if not self.append_time:
+                record.timestamp_ms = add_wrapping(self.timestamp, raw.timestamp_delta)
+            record.key = bytes_or_none(raw.key, raw.key_size)
+            record.value = bytes_or_none(raw.value, raw.value_size)
+            record.headers = read_headers(&raw) if raw.header_count > 0 else ()
+            if self.left == 0:
+                self.lent = None
+        self.end = record.offset + 1
+        self.is_begun = True
+        return record
+
+    @property
+    def position(self):
+        """The offset behind what was handed out; of the first record, if nothing was."""
+        cdef fmq_record_iter walk = self.it
+        cdef fmq_record raw
+        if self.is_begun:
+            return self.end
+        if self.records is not None:
+            return self.records[0].offset
+        while fmq_record_iter_next(&walk, &raw) == 1:
+            if self.base_offset + raw.offset_delta >= self.from_offset:
+                return self.base_offset + raw.offset_delta
+        raise IndexError("there are no records")
+
+    def rest(self):
+        """A list of what is left; it counts as handed out."""
+        cdef list records = []
+        while self.left > 0:
+            records.append(self.next())
+        return records
+
+
 @cython.final
 cdef class Chunk:
     """What one fetch brought of one partition, read batch by batch."""
@@ -132,9 +265,10 @@ cdef class Chunk:
             self.aborted = sorted(aborted, reverse=True)
             self.aborting = set()
 
-    def next_records(self):
-        """The records of the next batch that has any; an empty list at the end."""
+    def next_run(self):
+        """The records of the next batch that has any; None at the end."""
         cdef fmq_batch_header h
+        cdef Run run
         cdef list records
         while self.parse(&h):
             begin = self.at
@@ -145,22 +279,30 @@ cdef class Chunk:
                 self.offset = h.base_offset + h.last_offset_delta + 1
                 continue
             try:
-                payload = self.payload(&h, begin)
-                records = self.read(&h, payload)
-                good = self.deserialize(records)
+                run = Run.__new__(Run)
+                run.open(self, &h, self.payload(&h, begin))
+                if self.key_deserializer is not None or self.value_deserializer is not None:
+                    records = run.rest()
+                    good = self.deserialize(records)
+                    if good < len(records):
+                        # What comes before the one that no deserializer likes goes first.
+                        self.at = begin
+                        self.offset = records[good].offset
+                        del records[good:]
+                        return run_of(records)
+                    run = run_of(records)
             except BaseException:
                 self.at = begin  # the same again, until the program seeks
                 raise
-            if good < len(records):
-                # What comes before the one that no deserializer likes goes first.
-                self.at = begin
-                self.offset = records[good].offset
-                del records[good:]
-                return records
             self.offset = h.base_offset + h.last_offset_delta + 1
-            if records:
-                return records
-        return []
+            if run.left > 0:
+                return run
+        return None
+
+    def next_records(self):
+        """The same as a list; an empty one at the end."""
+        cdef Run run = self.next_run()
+        return [] if run is None else run.rest()
 
     cdef bint parse(self, fmq_batch_header *h) except -1:
         """The header of the batch at `at`; False at the end, or where a batch is cut off."""
@@ -209,55 +351,10 @@ cdef class Chunk:
             data = self.inflate(h.attributes & FMQ_ATTR_CODEC_MASK, data, self.inflated_max)
         return data
 
-    cdef list read(self, fmq_batch_header *h, payload):
-        cdef Py_buffer view
-        cdef fmq_record_iter it
-        cdef fmq_record raw
-        cdef ConsumerRecord record
-        cdef list records = []
-        cdef int result
-        cdef bint append_time = (h.attributes & FMQ_ATTR_LOG_APPEND_TIME) != 0
-        cdef object topic = self.topic
-        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
-        try:
-            fmq_record_iter_init(
-                &it, <const uint8_t *>view.buf, <size_t>view.len, h.record_count
-            )
-            while True:
-                result = fmq_record_iter_next(&it, &raw)
-                if result != 1:
-                    break
-                if h.base_offset + raw.offset_delta < self.offset:
-                    continue
-                record = ConsumerRecord.__new__(ConsumerRecord)
-                record.topic = topic
-                record.partition = self.partition
-                record.offset = h.base_offset + raw.offset_delta
-                record.leader_epoch = h.leader_epoch
-                record.is_append_time = append_time
-                if append_time:
-                    record.timestamp_ms = h.max_timestamp
-                else:
-                    record.timestamp_ms = add_wrapping(h.base_timestamp, raw.timestamp_delta)
-                record.key = bytes_or_none(raw.key, raw.key_size)
-                record.value = bytes_or_none(raw.value, raw.value_size)
-                record.headers = read_headers(&raw) if raw.header_count > 0 else ()
-                records.append(record)
-        finally:
-            PyBuffer_Release(&view)
-        if result != 0:
-            raise KafkaError(
-                ErrorCode.CORRUPT_MESSAGE,
-                f"{self.topic}[{self.partition}]: malformed records at offset {h.base_offset}",
-            )
-        return records
-
     cdef int deserialize(self, list records) except -1:
         """Call the deserializers; how many records it worked for. Raises if for none."""
         cdef ConsumerRecord record
         cdef int good = 0
-        if self.key_deserializer is None and self.value_deserializer is None:
-            return <int>len(records)
         for record in records:
             try:
                 if self.key_deserializer is not None and record.key is not None:
@@ -277,58 +374,115 @@ cdef class Chunk:
         return good
 
 
-@cython.final
-@cython.no_gc
-@cython.freelist(8)
-cdef class Ready:
-    """An awaitable whose result is there: a coroutine for each record would cost more."""
+cdef extern from *:
+    """
+    /* An awaitable whose result is there. Awaiting it costs no exception where the interpreter asks
+     * am_send (3.11), and one that is not built where it asks tp_iternext. */
+    typedef struct {
+        PyObject_HEAD
+        PyObject *value;
+    } fastmq_ready;
 
-    def __await__(self):
-        return self
+    static void fastmq_ready_dealloc(PyObject *self) {
+        Py_XDECREF(((fastmq_ready *)self)->value);
+        PyObject_Free(self);
+    }
 
-    def __iter__(self):
-        return self
+    static PySendResult fastmq_ready_send(PyObject *self, PyObject *sent, PyObject **result) {
+        (void)sent;
+        *result = Py_NewRef(((fastmq_ready *)self)->value);
+        return PYGEN_RETURN;
+    }
 
-    def __next__(self):
-        raise StopIteration(self.value)
+    static PyObject *fastmq_ready_next(PyObject *self) {
+        /* The value is a record: neither a tuple nor an exception, which would be taken apart. */
+        PyErr_SetObject(PyExc_StopIteration, ((fastmq_ready *)self)->value);
+        return NULL;
+    }
+
+    static PyAsyncMethods fastmq_ready_async = {
+        .am_await = PyObject_SelfIter,
+        .am_send = fastmq_ready_send,
+    };
+
+    static PyTypeObject fastmq_ready_type = {
+        PyVarObject_HEAD_INIT(NULL, 0)
+        .tp_name = "fastmq._native.consumer.Ready",
+        .tp_basicsize = sizeof(fastmq_ready),
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+        .tp_dealloc = fastmq_ready_dealloc,
+        .tp_as_async = &fastmq_ready_async,
+        .tp_iter = PyObject_SelfIter,
+        .tp_iternext = fastmq_ready_next,
+    };
+
+    static int fastmq_ready_prepare(void) {
+        return PyType_Ready(&fastmq_ready_type);
+    }
+
+    static inline PyObject *fastmq_ready_with(PyObject *value) {
+        fastmq_ready *self = PyObject_New(fastmq_ready, &fastmq_ready_type);
+        if (self != NULL) {
+            self->value = Py_NewRef(value);
+        }
+        return (PyObject *)self;
+    }
+    """
+    int fastmq_ready_prepare() except -1
+    object fastmq_ready_with(object value)
+
+
+fastmq_ready_prepare()
 
 
 @cython.final
 cdef class RecordStream:
-    """An iterator over records that come in lists."""
+    """An iterator over the records of runs."""
 
-    def __init__(self, refill=None):
+    def __init__(self, refill=None, refill_later=None):
         self.refill = refill
-        self.records = []
+        self.refill_later = refill_later
 
-    def feed(self, list records not None):
-        """Go on with another list."""
-        self.records = records
-        self.count = len(records)
-        self.at = 0
+    def feed(self, Run run):
+        """Go on with another run; with nothing for None."""
+        self.run = run
 
     @property
     def left(self):
-        return self.count - self.at
+        return 0 if self.run is None else self.run.left
 
-    def ready(self):
-        """The next record as an awaitable that does not wait; None at the list's end."""
-        cdef Ready made
-        if self.at >= self.count:
-            return None
-        made = Ready.__new__(Ready)
-        made.value = self.records[self.at]
-        self.at += 1
-        return made
+    @property
+    def position(self):
+        return None if self.run is None else self.run.position
+
+    @property
+    def is_begun(self):
+        return self.run is not None and self.run.is_begun
+
+    def rest(self):
+        """A list of what is left of the current run; it counts as handed out."""
+        return [] if self.run is None else self.run.rest()
+
+    def take(self):
+        """What is left as a run of its own that lends no memory; None: nothing is."""
+        run, self.run = self.run, None
+        return None if run is None or run.left == 0 else run_of(run.rest())
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        while self.at >= self.count:
-            records = self.refill()
-            if records is None:
+        while self.run is None or self.run.left == 0:
+            run = self.refill()
+            if run is None:
                 raise StopIteration
-            self.feed(records)
-        self.at += 1
-        return self.records[self.at - 1]
+            self.run = run
+        return self.run.next()
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        if self.run is None or self.run.left == 0:
+            return self.refill_later()
+        return fastmq_ready_with(self.run.next())

@@ -41,12 +41,17 @@ POLLER = fmq_engine_poller().decode()
 
 cdef int KAFKA_STORAGE_ERROR = 56
 
+cdef enum:
+    # A checksum of less is worked out without letting other threads run: 0.1 ms. To give the GIL up
+    # and get it back costs more where another thread wants it.
+    CRC_ALONE_MAX = 1 << 20
+
 
 def crc32c(data, uint32_t crc=0):
     cdef Py_buffer view
     cdef uint32_t result
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    if view.len > 65536:
+    if view.len > CRC_ALONE_MAX:
         with nogil:
             result = fmq_crc32c(crc, view.buf, <size_t>view.len)
     else:

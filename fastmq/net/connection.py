@@ -121,6 +121,11 @@ class Connection:
         """Where the next bytes of the peer belong."""
         return self._reader.buffer()
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes are known to be still to come before anything can be done; 0: unknown."""
+        return self._reader.missing_bytes
+
     def received(self, count: int) -> list[Answer]:
         """Take note of `count` bytes that were put into `receive_buffer`.
 

@@ -56,6 +56,11 @@ class FrameReader:
             self._large = larger
         return memoryview(self._large)[self._large_used : self._large_size]
 
+    @property
+    def missing_bytes(self) -> int:
+        """What has not come yet of a large frame that has begun; 0: there is none."""
+        return 0 if self._large is None else self._large_size - self._large_used
+
     def received(self, count: int) -> list[Frame]:
         """Take note of `count` new bytes in the buffer; return the frames that are now whole.
 

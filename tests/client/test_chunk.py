@@ -129,7 +129,39 @@ def test_random_bytes_end_in_an_error_or_nothing():
                 continue
 
 
-def test_a_stream_goes_over_lists_and_ends():
-    lists = iter([[1, 2], [], [3], None])
-    stream = RecordStream(lambda: next(lists))
-    assert list(stream) == [1, 2, 3]
+def test_a_stream_goes_over_runs_and_ends():
+    chunk = Chunk(batch(0, 3) + batch(3, 2), "t", 0, 1, decompress)
+    stream = RecordStream(chunk.next_run)
+    assert stream.position is None
+    assert [record.offset for record in stream] == [1, 2, 3, 4]
+    assert stream.left == 0
+    assert stream.position == 5
+
+
+def test_a_run_tells_where_it_is_and_what_is_left():
+    stream = RecordStream()
+    stream.feed(Chunk(batch(0, 3) + batch(3, 2), "t", 0, 1, decompress).next_run())
+    assert (stream.left, stream.is_begun, stream.position) == (2, False, 1)
+    assert next(stream).offset == 1
+    assert (stream.left, stream.is_begun, stream.position) == (1, True, 2)
+    rest = stream.take()
+    assert (rest.left, rest.is_begun, rest.position) == (1, False, 2)
+    assert stream.take() is None
+    assert [record.offset for record in rest.rest()] == [2]
+
+
+def test_awaiting_a_record_that_is_there_does_not_suspend():
+    run = Chunk(batch(0, 3) + batch(3, 2), "t", 0, 0, decompress).next_run()
+    stream = RecordStream()
+    stream.feed(run)
+
+    async def first():
+        return await anext(stream)
+
+    with pytest.raises(StopIteration) as ended:
+        first().send(None)
+    assert ended.value.value.offset == 0
+    # What the interpreter asks where it does not know the fast way.
+    with pytest.raises(StopIteration) as ended:
+        next(anext(stream))
+    assert ended.value.value.offset == 1

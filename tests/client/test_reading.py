@@ -30,7 +30,7 @@ def test_the_position_passes_markers_that_hold_no_record():
     fetcher = SimpleNamespace(chunks=deque([(state, chunk)]), took=lambda *_: None)
     machine = SimpleNamespace(fetcher=fetcher, states={name: state})
     reading = Reading(machine, posted.append)
-    assert [record.value for record in reading.next_list()] == [b"v"]
-    reading.stream.feed([])
-    assert reading.next_list() is None
+    assert [record.value for record in reading.next_run().rest()] == [b"v"]
+    reading.stream.feed(None)
+    assert reading.next_run() is None
     assert state.delivered == 2

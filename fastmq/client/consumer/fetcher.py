@@ -1,7 +1,9 @@
 """Fetching ahead of the program, within a memory limit. Pure.
 
-A partition is asked for while it has a position, is not paused, and fewer than two answers of it
-wait for the program. Together they hold `prefetch_max_bytes`, and what one answer may bring more.
+A partition is asked for while it has a position, is not paused, and does not have its share waiting
+for the program already: that spares waiting for the broker, but what waits for long has left the
+processor's caches. Those that were not served for longest come first. Together they hold
+`prefetch_max_bytes`, and what one answer may bring more.
 
 Fetches have connections of their own, since a broker answers in order and may keep one for
 `fetch_max_wait_ms`: one for partitions that are read to their end, where that is likely, and one
@@ -12,6 +14,7 @@ Source: KIP-74, KIP-98 (isolation), KIP-320 (leader epochs), KIP-516 (topic ids)
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from fastmq._native.consumer import Chunk, end_of
@@ -30,7 +33,8 @@ __all__ = ["Fetcher"]
 
 _LANE = "fetch"
 _LANE_AT_END = "fetch-at-end"
-_CHUNKS_AHEAD_MAX = 2
+_CHUNKS_AHEAD_MAX = 4
+_CHUNKS_AHEAD_MIN = 2
 _NAMES_UNTIL = 12
 
 _MOVED = frozenset(
@@ -83,6 +87,7 @@ class Fetcher:
         # Bytes that each fetch under way may bring.
         self._busy: dict[tuple[int, str], int] = {}
         self._failures = 0
+        self._served = 0
         # Read by the program's thread: appended here, taken there.
         self.chunks: deque[tuple[PartitionState, Chunk]] = deque()
         self.buffered_bytes = 0
@@ -90,9 +95,13 @@ class Fetcher:
 
     def took(self, state: PartitionState, chunk: Chunk) -> None:
         """Take note that the program took a chunk, and fetch on."""
-        state.chunks_ahead -= 1
-        self.buffered_bytes -= chunk.size
+        self._forget(state, chunk)
         self.fetch()
+
+    def _forget(self, state: PartitionState, chunk: Chunk) -> None:
+        state.chunks_ahead -= 1
+        state.bytes_ahead -= chunk.size
+        self.buffered_bytes -= chunk.size
 
     def drop_stale(self) -> None:
         """Throw away what is not wanted any more, so that it does not hold memory."""
@@ -104,8 +113,7 @@ class Fetcher:
             if state.takes(chunk):
                 self.chunks.append((state, chunk))
             else:
-                state.chunks_ahead -= 1
-                self.buffered_bytes -= chunk.size
+                self._forget(state, chunk)
 
     def fetch(self) -> None:
         """Ask every broker that is not asked already for what may be fetched from it."""
@@ -115,12 +123,14 @@ class Fetcher:
         wanted: dict[tuple[int, str], list[PartitionState]] = {}
         earliest_ms: int | None = None
         lost_leader = False
-        for name, state in self._states().items():
+        having = self._states()
+        share = self._options.prefetch_max_bytes // max(1, len(having))
+        for name, state in having.items():
             if (
                 state.fetch_offset < 0
                 or state.is_paused
                 or state.is_fetching
-                or state.chunks_ahead >= _CHUNKS_AHEAD_MAX
+                or self._has_share(state, share)
             ):
                 continue
             if state.retry_at_ms > now_ms:
@@ -143,6 +153,14 @@ class Fetcher:
             if self._room() > 0:
                 self._send(key, states)
 
+    @staticmethod
+    def _has_share(state: PartitionState, share: int) -> bool:
+        """Whether a partition must not get more ahead of the program."""
+        ahead = state.chunks_ahead
+        return ahead >= _CHUNKS_AHEAD_MAX or (
+            ahead >= _CHUNKS_AHEAD_MIN and state.bytes_ahead >= share
+        )
+
     def _room(self) -> int:
         """Bytes that may be asked for besides what is here and what is under way."""
         under_way = sum(self._busy.values())
@@ -150,6 +168,8 @@ class Fetcher:
 
     def _send(self, key: tuple[int, str], states: list[PartitionState]) -> None:
         options = self._options
+        # Brokers fill an answer in this order.
+        states.sort(key=attrgetter("served"))
         asked: Asked = {state.name: (state, state.version, state.fetch_offset) for state in states}
         for state in states:
             state.is_fetching = True
@@ -274,6 +294,9 @@ class Fetcher:
         )
         # In this order: who sees the new offset sees that something waits before it, too.
         state.chunks_ahead += 1
+        state.bytes_ahead += chunk.size
+        self._served += 1
+        state.served = self._served
         state.fetch_offset = end
         self.buffered_bytes += chunk.size
         self.chunks.append((state, chunk))

@@ -53,7 +53,7 @@ class ConsumerOptions(ClientOptions):
     fetch_min_bytes: int = option(1, "a fetch waits for so many bytes", at_least(0))
     fetch_max_wait_ms: int = option(500, "but not longer than this", at_least(0))
     fetch_max_bytes: int = option(52_428_800, "most that one answer brings", at_least(1))
-    max_partition_fetch_bytes: int = option(1_048_576, "most of one partition", at_least(1))
+    max_partition_fetch_bytes: int = option(4_194_304, "most of one partition", at_least(1))
     prefetch_max_bytes: int = option(
         64 << 20, "records that are fetched ahead of the program take no more memory", at_least(1)
     )

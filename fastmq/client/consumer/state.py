@@ -30,7 +30,8 @@ class PartitionState:
         version: changes with each seek.
         is_live: False once the partition is taken away.
         is_paused: by the program.
-        chunks_ahead: fetched and not taken by the program.
+        chunks_ahead, bytes_ahead: fetched and not taken by the program.
+        served: numbers the partitions in the order in which they got something last.
         is_fetching: a fetch is under way.
         retry_at_ms: not asked for before, after an error.
         reset_to: position that is being looked up (a time or ListOffsets' negative numbers).
@@ -45,6 +46,8 @@ class PartitionState:
     is_live: bool = True
     is_paused: bool = False
     chunks_ahead: int = 0
+    bytes_ahead: int = 0
+    served: int = 0
     is_fetching: bool = False
     is_resolving: bool = False
     retry_at_ms: int = 0

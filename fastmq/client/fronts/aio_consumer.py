@@ -12,7 +12,7 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from fastmq._native.consumer import ConsumerRecord, RecordStream
+from fastmq._native.consumer import ConsumerRecord, RecordStream, Run
 from fastmq.client.admin.results import EARLIEST, LATEST, CommittedOffset, FoundOffset
 from fastmq.client.consumer import ConsumerMachine, ConsumerOptions, check_consumer_options
 from fastmq.client.consumer.membership import Step, StepKind
@@ -72,7 +72,7 @@ class Consumer:
         }
         self._pump: AnyioPump | None = None
         self._opened: tuple[ConsumerMachine, Reading] | None = None
-        self._stream = RecordStream()  # an empty one until the consumer is open
+        self._stream = RecordStream(refill_later=self._next_record)  # empty until it is open
         self._tasks: TaskGroup | None = None
         self._ended: anyio.Event | None = None
         self._ready: anyio.Event | None = None
@@ -83,7 +83,7 @@ class Consumer:
         core = ClientCore(self._options, now_ms=monotonic_ms(), choose=random.randrange)
         machine = ConsumerMachine(core, self._options, notify=self._notify, wall_ms=wall_ms)
         self._pump = AnyioPump(core)
-        reading = Reading(machine, self._post)
+        reading = Reading(machine, self._post, refill_later=self._next_record)
         self._opened = machine, reading
         self._stream = reading.stream
         self._pump.on_fork = reading.drop  # what was read ahead is the parent's
@@ -181,24 +181,24 @@ class Consumer:
 
     # ----------------------------------------------------------------------------------- reading
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[ConsumerRecord]:
+        return self._stream  # itself, not `self`: no Python code runs for a record that is there
 
     def __anext__(self) -> Awaitable[ConsumerRecord]:
-        return self._stream.ready() or self._next_record()
+        return anext(self._stream)
 
     async def _next_record(self) -> ConsumerRecord:
-        """The first record of the next list."""
-        self._stream.feed(await self._next_list(None) or [])
+        """The first record of the next run."""
+        self._stream.feed(await self._next_run(None))
         return next(self._stream)
 
     async def poll(self, timeout: float | None = None) -> ConsumerRecord | None:  # noqa: ASYNC109
         """Return the next record, or None when there is none within `timeout` seconds."""
         if not self._stream.left:
-            records = await self._next_list(timeout)
-            if records is None:
+            run = await self._next_run(timeout)
+            if run is None:
                 return None
-            self._stream.feed(records)
+            self._stream.feed(run)
         return next(self._stream)
 
     async def batches(self) -> AsyncIterator[Batch]:
@@ -211,15 +211,18 @@ class Consumer:
     async def poll_batch(self, timeout: float | None = None) -> Batch | None:  # noqa: ASYNC109
         """Return the next records of one partition, or None when there are none in time."""
         _, reading = self._machine_and_reading()
-        records = reading.take_rest() or await self._next_list(timeout)
-        if records is None:
-            return None
+        records = reading.take_rest()
+        if not records:
+            run = await self._next_run(timeout)
+            if run is None:
+                return None
+            records = run.rest()
         return Batch(TopicPartition(records[0].topic, records[0].partition), records)
 
-    async def _next_list(
+    async def _next_run(
         self,
         timeout: float | None,  # noqa: ASYNC109
-    ) -> list[ConsumerRecord] | None:
+    ) -> Run | None:
         """Wait for records; rebalances and errors happen here, too, and take the time they take."""
         machine, reading = self._machine_and_reading()
         deadline = math.inf if timeout is None else anyio.current_time() + timeout
@@ -236,10 +239,10 @@ class Consumer:
             if machine.steps:
                 await self._run_step(machine.steps.popleft())
                 continue
-            records = reading.next_list()
-            if records:
+            run = reading.next_run()
+            if run is not None:
                 machine.last_poll_ms = monotonic_ms()
-                return records
+                return run
             self._ready = anyio.Event()
             machine.last_poll_ms = None  # as good as polling all the time
             try:

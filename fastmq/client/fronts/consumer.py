@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from fastmq._native.consumer import ConsumerRecord
+from fastmq._native.consumer import ConsumerRecord, Run
 from fastmq.client.admin.results import EARLIEST, LATEST, CommittedOffset, FoundOffset
 from fastmq.client.consumer import ConsumerMachine, ConsumerOptions, check_consumer_options
 from fastmq.client.consumer.membership import Step, StepKind
@@ -148,10 +148,10 @@ class Consumer:
         """
         stream = self._reading.stream
         if not stream.left:
-            records = self._next_list(_deadline(timeout))
-            if records is None:
+            run = self._next_run(_deadline(timeout))
+            if run is None:
                 return None
-            stream.feed(records)
+            stream.feed(run)
         return next(stream)
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
@@ -168,18 +168,21 @@ class Consumer:
 
     def poll_batch(self, timeout: float | None = None) -> Batch | None:
         """Return the next records of one partition, or None when there are none in time."""
-        records = self._reading.take_rest() or self._next_list(_deadline(timeout))
-        if records is None:
-            return None
+        records = self._reading.take_rest()
+        if not records:
+            run = self._next_run(_deadline(timeout))
+            if run is None:
+                return None
+            records = run.rest()
         return Batch(TopicPartition(records[0].topic, records[0].partition), records)
 
-    def _next_forever(self) -> list[ConsumerRecord] | None:
+    def _next_forever(self) -> Run | None:
         while True:
-            records = self._next_list(None)
-            if records is not None:
-                return records
+            run = self._next_run(None)
+            if run is not None:
+                return run
 
-    def _next_list(self, deadline: float | None) -> list[ConsumerRecord] | None:
+    def _next_run(self, deadline: float | None) -> Run | None:
         """Wait for records; rebalances and errors happen here, too."""
         machine, reading = self._machine, self._reading
         self._check_open()
@@ -194,10 +197,10 @@ class Consumer:
             if machine.steps:
                 self._run_step(machine.steps.popleft())
                 continue
-            records = reading.next_list()
-            if records:
+            run = reading.next_run()
+            if run is not None:
                 machine.last_poll_ms = monotonic_ms()
-                return records
+                return run
             left_s = _WAIT_SLICE_S if deadline is None else deadline - time.monotonic()
             if left_s <= 0:
                 machine.last_poll_ms = monotonic_ms()

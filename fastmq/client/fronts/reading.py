@@ -5,11 +5,11 @@ queue and tells the machine through `post`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from fastmq._native.consumer import Chunk, ConsumerRecord, RecordStream
+from fastmq._native.consumer import Chunk, ConsumerRecord, RecordStream, Run
 from fastmq.client.consumer import ConsumerMachine
 from fastmq.client.consumer.state import PartitionState
 from fastmq.client.topic_partition import TopicPartition
@@ -53,25 +53,27 @@ class Reading:
         machine: the consumer's.
         post: runs a function in the pump's thread or task.
         refill: waits for the next records; for a front that iterates without awaiting.
+        refill_later: returns an awaitable of the next one; for a front that awaits.
     """
 
     def __init__(
         self,
         machine: ConsumerMachine,
         post: Callable[[Callable[[], None]], None],
-        refill: Callable[[], list[ConsumerRecord] | None] | None = None,
+        refill: Callable[[], Run | None] | None = None,
+        refill_later: Callable[[], Awaitable[ConsumerRecord]] | None = None,
     ) -> None:
         self._machine = machine
         self._post = post
         self._current: tuple[PartitionState, Chunk] | None = None
-        #: The records that are handed out now; the front feeds it with what `next_list` returns.
-        self.stream = RecordStream(refill)
+        #: The records that are handed out now; the front feeds it with what `next_run` returns.
+        self.stream = RecordStream(refill, refill_later)
         self._state: PartitionState | None = None
         self._version = 0
         # Taken off the machine's queue and not returned when their partition was paused.
-        self._aside: list[tuple[PartitionState, int, list[ConsumerRecord], int]] = []
+        self._aside: list[tuple[PartitionState, int, Run, int]] = []
 
-    def next_list(self) -> list[ConsumerRecord] | None:
+    def next_run(self) -> Run | None:
         """Return the next records that are wanted; None: there are none now."""
         resumed = self._next_aside()
         if resumed is not None:
@@ -90,8 +92,8 @@ class Reading:
                     self._current = None
                     continue
                 # What cannot be read stays the current chunk: each poll says so until a seek.
-                records = chunk.next_records() if state.takes(chunk) else []
-                if not records:
+                run = chunk.next_run() if state.takes(chunk) else None
+                if run is None:
                     if state.takes(chunk):
                         # Behind markers of transactions, too: nobody waits for what never comes.
                         state.delivered = max(state.delivered, chunk.offset)
@@ -102,14 +104,14 @@ class Reading:
                     continue  # taken away while it was read
                 self._state, self._version = state, state.version
                 state.delivered = chunk.offset
-                return records
+                return run
         finally:
             for item in reversed(put_back):
                 self._machine.fetcher.chunks.appendleft(item)
 
-    def _next_aside(self) -> list[ConsumerRecord] | None:
+    def _next_aside(self) -> Run | None:
         """Records that were put aside, of a partition that is not paused any more."""
-        for number, (state, version, records, end) in enumerate(self._aside):
+        for number, (state, version, run, end) in enumerate(self._aside):
             if not state.is_live or state.version != version:
                 del self._aside[number]
                 return self._next_aside()
@@ -117,7 +119,7 @@ class Reading:
                 del self._aside[number]
                 self._state, self._version = state, version
                 state.delivered = end
-                return records
+                return run
         return None
 
     def pause(self, names: Iterable[TopicPartition], *, paused: bool) -> None:
@@ -125,10 +127,10 @@ class Reading:
         chosen = list(names)
         state = self._state
         if paused and state is not None and state.name in chosen and self.stream.left:
-            end = state.delivered
-            rest = self.take_rest()
-            self._aside.append((state, self._version, rest, end))
-            state.delivered = rest[0].offset
+            rest = self.stream.take()
+            assert rest is not None
+            self._aside.append((state, self._version, rest, state.delivered))
+            state.delivered = rest.position
         for name in chosen:
             found = self._machine.states.get(name)
             if found is not None:
@@ -152,22 +154,22 @@ class Reading:
                 state.consumed = max(state.consumed, offset)
 
     def _returned_until(self) -> int | None:
-        """The offset behind the last record of the current list that was returned, if any was."""
+        """The offset behind the last record of the current run that was returned, if any was."""
         stream = self.stream
         if not stream.left and self._state is not None:
             return self._state.delivered
-        return stream.records[stream.at - 1].offset + 1 if stream.at else None
+        return stream.position if stream.is_begun else None
 
     def take_rest(self) -> list[ConsumerRecord]:
-        """Return what is left of the current list, as returned."""
-        rest = self.stream.records[self.stream.at :]
-        self.stream.feed([])
+        """Return what is left of the current run, as returned."""
+        rest = self.stream.rest()
+        self.stream.feed(None)
         return rest
 
     def drop(self, name: TopicPartition | None = None) -> None:
         """Forget what was taken and not returned, of one partition or of all."""
         if name is None or (self._state is not None and self._state.name == name):
-            self.stream.feed([])
+            self.stream.feed(None)
             self._state = None
         self._aside = [item for item in self._aside if name is not None and item[0].name != name]
 
@@ -187,7 +189,7 @@ class Reading:
         """The offset of the next record of a partition, None while not known."""
         if state is self._state and state.version == self._version:
             returned = self._returned_until()
-            return self.stream.records[0].offset if returned is None else returned
+            return self.stream.position if returned is None else returned
         if state.delivered >= 0:
             return state.delivered
         return state.fetch_offset if state.fetch_offset >= 0 else None

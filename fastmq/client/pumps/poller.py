@@ -28,6 +28,10 @@ __all__ = ["Poller", "monotonic_ms", "wall_ms"]
 _WAKE: Final = object()
 # Reads of one connection before the others get their turn: large answers arrive in many pieces.
 _READS_MAX: Final = 16
+# While so much of an answer is missing, the kernel is asked not to wake the pump for every segment:
+# that costs more than moving the bytes.
+_LOW_WATER_MIN: Final = 64 << 10
+_LOW_WATER_MAX: Final = 1 << 20
 _IN_PROGRESS: Final = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 Address = tuple[int, tuple[object, ...]]
@@ -46,7 +50,7 @@ def wall_ms() -> int:
 class _Transport:
     """A channel's socket, and what is still to be sent on it."""
 
-    __slots__ = ("addresses", "channel", "connecting", "mask", "out", "sock")
+    __slots__ = ("addresses", "channel", "connecting", "low_water", "mask", "out", "sock")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -55,6 +59,7 @@ class _Transport:
         self.connecting = True
         self.out: deque[bytes | memoryview] = deque()
         self.mask = 0
+        self.low_water = 1
 
 
 class Poller:
@@ -236,12 +241,23 @@ class Poller:
             if count == 0:
                 self._lost(transport, "the broker closed the connection")
                 return
-            if count < 0:
-                return
-            core.on_received(channel, count, monotonic_ms())
-            self.perform()
-            if count < room or transport not in self._transports:
-                return
+            if count > 0:
+                core.on_received(channel, count, monotonic_ms())
+                self.perform()
+                if transport not in self._transports:
+                    return
+            if count < room:
+                break
+        self._set_low_water(transport)
+
+    def _set_low_water(self, transport: _Transport) -> None:
+        """Be woken when as much is there as is known to come, not before."""
+        missing = transport.channel.connection.missing_bytes
+        wanted = 1 if missing < _LOW_WATER_MIN else min(missing, _LOW_WATER_MAX)
+        if wanted != transport.low_water:
+            assert transport.sock is not None
+            transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            transport.low_water = wanted
 
     def _write(self, transport: _Transport) -> None:
         if transport.connecting or transport.sock is None:
