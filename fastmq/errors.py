@@ -23,6 +23,7 @@ __all__ = [
     "ErrorCode",
     "FastmqError",
     "KafkaError",
+    "LogTruncated",
     "ProtocolError",
     "RequestTimedOut",
     "SomeFailed",
@@ -292,6 +293,25 @@ class CommitFailed(_ClientError):  # noqa: N818
     """Offsets were not committed, because the group has gone on without this member."""
 
     CODE = ErrorCode.ILLEGAL_GENERATION
+
+
+class LogTruncated(_ClientError):  # noqa: N818
+    """Records that were read are gone: an unclean election chose a leader that did not have them.
+
+    `auto_offset_reset="none"` asks for this error; any other setting reads on where the logs part.
+
+    Attributes:
+        topic, partition: where.
+        diverged_at: the first offset whose record may be another one now; seek there to go on.
+    """
+
+    CODE = ErrorCode.OFFSET_OUT_OF_RANGE
+
+    def __init__(self, message: str, topic: str, partition: int, diverged_at: int) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.diverged_at = diverged_at
 
 
 class BufferFull(_ClientError):  # noqa: N818

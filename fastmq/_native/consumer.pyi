@@ -39,8 +39,13 @@ class ConsumerRecord:
     @property
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
 
-def end_of(block: Buffer, offset: int) -> tuple[int, int]:
-    """(offset after the last whole batch of a block, or `offset`; bytes of whole batches)."""
+def end_of(block: Buffer, offset: int) -> tuple[int, int, int]:
+    """What the whole batches of a block amount to.
+
+    Returns:
+        The offset after the last one, or `offset`; their bytes; the leader epoch of the last one,
+        or -1.
+    """
 
 @final
 class Chunk:

@@ -86,7 +86,8 @@ cdef tuple read_headers(const fmq_record *record):
 
 
 def end_of(block, int64_t offset):
-    """(offset after the last whole batch, or `offset`; bytes of whole batches)."""
+    """(offset after the last whole batch, or `offset`; bytes of whole batches; its epoch)."""
+    cdef int32_t epoch = -1
     cdef Py_buffer view
     cdef fmq_batch_header h
     cdef Py_ssize_t at = 0
@@ -98,11 +99,12 @@ def end_of(block, int64_t offset):
             if <Py_ssize_t>h.size > view.len - at:
                 break
             at += h.size
+            epoch = h.leader_epoch
             if h.base_offset + h.last_offset_delta + 1 > offset:
                 offset = h.base_offset + h.last_offset_delta + 1
     finally:
         PyBuffer_Release(&view)
-    return offset, at
+    return offset, at, epoch
 
 
 cdef inline bint headers_are_whole(const fmq_record *record) noexcept:

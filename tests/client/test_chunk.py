@@ -54,7 +54,7 @@ def test_records_of_every_codec(codec):
     assert [(r.offset, r.value) for r in found] == [(n, b"%d" % n) for n in range(20, 150)]
     assert (chunk.offset, found[0].topic, found[0].partition) == (150, "t", 3)
     assert found[0].timestamp_ms == 1020
-    assert end_of(data, 20) == (150, len(data))
+    assert end_of(data, 20) == (150, len(data), -1)
 
 
 @given(st.integers(0, 2_000), st.integers(0, 170))
@@ -62,7 +62,7 @@ def test_records_of_every_codec(codec):
 def test_a_batch_that_is_cut_off_is_left_for_the_next_fetch(cut, offset):
     data = batch(0, 100) + batch(100, 50)
     part = data[: min(cut, len(data))]
-    end, whole = end_of(part, offset)
+    end, whole, _ = end_of(part, offset)
     found, _ = read_all(part[:whole], offset)
     assert end == max([offset, *(r.offset + 1 for r in found)]) or not found
     assert len(batch(0, 100)) > cut or end >= min(100, max(end, offset))

@@ -215,3 +215,17 @@ def test_a_large_frames_buffer_is_used_again_only_when_nobody_refers_to_it():
     assert id(again.obj) == last or len(reader._kept) == 2
     seen = {id(large_frame(reader, fill, 200_000).obj) for fill in range(7, 20)}
     assert len(seen) <= 3
+
+
+def test_a_reader_tells_how_much_of_a_large_frame_is_missing():
+    reader = FrameReader(100 << 20)
+    assert reader.missing_bytes == 0
+    data = framed(bytes(200_000))
+    buffer = reader.buffer()
+    size = len(buffer)
+    buffer[:] = data[:size]
+    assert reader.received(size) == []
+    assert reader.missing_bytes == len(data) - size
+    while (missing := reader.missing_bytes) > 0:
+        assert len(reader.buffer()) == missing
+        reader.received(missing)

@@ -19,6 +19,7 @@ from typing import Any
 
 from fastmq._native.consumer import Chunk, end_of
 from fastmq.client.calls import Node, Request
+from fastmq.client.consumer.epochs import EpochCheck
 from fastmq.client.consumer.options import ConsumerOptions
 from fastmq.client.consumer.state import PartitionState
 from fastmq.client.core import ClientCore
@@ -36,6 +37,7 @@ _LANE_AT_END = "fetch-at-end"
 _CHUNKS_AHEAD_MAX = 4
 _CHUNKS_AHEAD_MIN = 2
 _NAMES_UNTIL = 12
+_LAST_EPOCH_FROM = 12
 
 _MOVED = frozenset(
     {
@@ -65,6 +67,7 @@ class Fetcher:
         states: what the consumer has; looked at for each round.
         on_chunk: called after a chunk was added.
         on_out_of_range: called with a state whose offset does not exist.
+        on_truncated: called with a state and the offset from which on its records are gone.
         on_error: called with what the program has to know.
     """
 
@@ -76,6 +79,7 @@ class Fetcher:
         *,
         on_chunk: Callable[[], None],
         on_out_of_range: Callable[[PartitionState], None],
+        on_truncated: Callable[[PartitionState, int], None],
         on_error: Callable[[FastmqError], None],
     ) -> None:
         self._core = core
@@ -83,7 +87,9 @@ class Fetcher:
         self._states = states
         self._on_chunk = on_chunk
         self._on_out_of_range = on_out_of_range
+        self._on_truncated = on_truncated
         self._on_error = on_error
+        self._epochs = EpochCheck(core, self._checked)
         # Bytes that each fetch under way may bring.
         self._busy: dict[tuple[int, str], int] = {}
         self._failures = 0
@@ -121,6 +127,7 @@ class Fetcher:
             return
         now_ms = self._core.now_ms
         wanted: dict[tuple[int, str], list[PartitionState]] = {}
+        unsure: dict[int, list[PartitionState]] = {}
         earliest_ms: int | None = None
         lost_leader = False
         having = self._states()
@@ -141,6 +148,9 @@ class Fetcher:
             if node is None:
                 lost_leader = True
                 continue
+            if self._epochs.must_ask(state):
+                unsure.setdefault(node, []).append(state)
+                continue
             at_end = 0 <= state.high_watermark <= state.fetch_offset
             key = (node, _LANE_AT_END if at_end else _LANE)
             if key not in self._busy:
@@ -149,6 +159,8 @@ class Fetcher:
             self._core.refresh_metadata()
         if earliest_ms is not None:
             self._core.call_at(earliest_ms, self.fetch)
+        for node, states in unsure.items():
+            self._epochs.ask(node, states)
         for key, states in wanted.items():
             if self._room() > 0:
                 self._send(key, states)
@@ -190,7 +202,7 @@ class Fetcher:
                 isolation_level=int(options.isolation_level == "read_committed"),
                 topics=[
                     FetchTopic(topic=topic, topic_id=ids[topic], partitions=rows)
-                    for topic, rows in self._rows(asked).items()
+                    for topic, rows in self._rows(asked, version).items()
                 ],
             )
 
@@ -212,15 +224,17 @@ class Fetcher:
         info = self._core.metadata.topics.get(topic)
         return UUID_ZERO if info is None else info.topic_id
 
-    def _rows(self, asked: Asked) -> dict[str, list[FetchPartition]]:
+    def _rows(self, asked: Asked, version: int) -> dict[str, list[FetchPartition]]:
         topics: dict[str, list[FetchPartition]] = {}
-        for (topic, index), (_, _, offset) in asked.items():
+        for (topic, index), (state, _, offset) in asked.items():
             known = self._core.metadata.partition(topic, index)
+            may_tell_epoch = version >= _LAST_EPOCH_FROM and state.fetch_offset == offset
             topics.setdefault(topic, []).append(
                 FetchPartition(
                     partition=index,
                     current_leader_epoch=-1 if known is None else known.leader_epoch,
                     fetch_offset=offset,
+                    last_fetched_epoch=state.epoch if may_tell_epoch else -1,
                     partition_max_bytes=self._options.max_partition_fetch_bytes,
                 )
             )
@@ -253,6 +267,15 @@ class Fetcher:
                 for row in topic.partitions:
                     yield TopicPartition(name, row.partition_index), row
 
+    def _checked(self, state: PartitionState, result: int | FastmqError) -> None:
+        """A leader has told until where it has what was read before; or could not."""
+        if isinstance(result, FastmqError):
+            self._failures += 1
+            self._retry_later([state])
+        elif result < state.fetch_offset:
+            self._on_truncated(state, result)
+        self.fetch()
+
     def _retry_later(self, states: Iterable[PartitionState]) -> None:
         when_ms = self._core.now_ms + self._core.backoff_ms(max(1, self._failures))
         for state in states:
@@ -267,12 +290,15 @@ class Fetcher:
         if code is not ErrorCode.NONE:
             self._refused(state, code)
             return False
+        if row.diverging_epoch is not None and row.diverging_epoch.end_offset >= 0:
+            self._on_truncated(state, row.diverging_epoch.end_offset)
+            return False
         state.high_watermark = row.high_watermark
         state.last_stable_offset = row.last_stable_offset
         state.log_start = row.log_start_offset
         if not row.records:
             return False
-        end, size = end_of(row.records, offset)
+        end, size, epoch = end_of(row.records, offset)
         if end <= offset:
             return False
         options = self._options
@@ -297,7 +323,7 @@ class Fetcher:
         state.bytes_ahead += chunk.size
         self._served += 1
         state.served = self._served
-        state.fetch_offset = end
+        state.fetch_offset, state.epoch = end, epoch
         self.buffered_bytes += chunk.size
         self.chunks.append((state, chunk))
         return True

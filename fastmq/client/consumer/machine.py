@@ -4,6 +4,7 @@ Everything here is called in the pump's thread or task. The program's side takes
 `fetcher.chunks` and steps off `steps`, and tells what it did by calls that it posts.
 """
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -21,9 +22,11 @@ from fastmq.client.consumer.state import PartitionState, Subscription
 from fastmq.client.core import ClientCore
 from fastmq.client.timers import Timer
 from fastmq.client.topic_partition import TopicPartition
-from fastmq.errors import ErrorCode, FastmqError, KafkaError
+from fastmq.errors import ErrorCode, FastmqError, KafkaError, LogTruncated
 
 __all__ = ["ConsumerMachine"]
+
+_log = logging.getLogger("fastmq.client")
 
 _RESETS = {"earliest": EARLIEST, "latest": LATEST}
 
@@ -68,6 +71,7 @@ class ConsumerMachine:
             lambda: self.states,
             on_chunk=notify,
             on_out_of_range=self._out_of_range,
+            on_truncated=self._truncated,
             on_error=self.fail,
         )
         self.membership: Membership | None = None
@@ -235,6 +239,24 @@ class ConsumerMachine:
         state.reset(self._reset_position())
         self._resolve()
 
+    def _truncated(self, state: PartitionState, diverged_at: int) -> None:
+        """Records before the position are gone, from an offset on."""
+        topic, partition = state.name
+        message = (
+            f"{state.name} was truncated at {diverged_at}: a leader was elected that did not have "
+            f"all records; {state.fetch_offset} was reached"
+        )
+        if self._options.auto_offset_reset == "none":
+            state.reset(LATEST)
+            state.is_resolving = True  # until the program seeks
+            error = LogTruncated(f"{message}; seek to go on", topic, partition, diverged_at)
+            self.fail(error)
+        else:
+            _log.warning("%s; reading on there", message)
+            at = state.delivered
+            state.seek(diverged_at if at < 0 else min(at, diverged_at))
+        self.fetcher.drop_stale()
+
     def _reset_position(self) -> int:
         policy = self._options.auto_offset_reset
         back_ms = duration_ms_of(policy)
@@ -302,7 +324,7 @@ class ConsumerMachine:
             if found is None:
                 left.append(state)
             else:
-                state.seek(found.offset)
+                state.seek(found.offset, found.leader_epoch)
         self._apply_policy(left)
         self._resolve()
 

@@ -27,6 +27,8 @@ class PartitionState:
         consumed: the offset after the last record that the program is done with, as far as it is
             known; -1: none yet. This is what is committed automatically.
         delivered: the next offset that the program gets.
+        epoch: leader epoch of the last record before `fetch_offset`; -1: not known.
+        checked_epoch: of the leader that is known to have that record.
         version: changes with each seek.
         is_live: False once the partition is taken away.
         is_paused: by the program.
@@ -42,6 +44,8 @@ class PartitionState:
     fetch_offset: int = -1
     consumed: int = -1
     delivered: int = -1
+    epoch: int = -1
+    checked_epoch: int = -1
     version: int = 0
     is_live: bool = True
     is_paused: bool = False
@@ -56,9 +60,15 @@ class PartitionState:
     last_stable_offset: int = -1
     log_start: int = -1
 
-    def seek(self, offset: int) -> None:
-        """Go on at an offset; what was fetched before does not count any more."""
+    def seek(self, offset: int, epoch: int = -1) -> None:
+        """Go on at an offset; what was fetched before does not count any more.
+
+        Args:
+            offset: of the next record.
+            epoch: leader epoch of the record before; -1: not known.
+        """
         self.version += 1
+        self.epoch = epoch
         self.fetch_offset = self.delivered = self.consumed = offset
         self.reset_to = None
         self.is_resolving = False
@@ -67,7 +77,7 @@ class PartitionState:
     def reset(self, position: int) -> None:
         """Go on where a position (EARLIEST, LATEST, a time) turns out to be."""
         self.version += 1
-        self.fetch_offset = self.delivered = self.consumed = -1
+        self.fetch_offset = self.delivered = self.consumed = self.epoch = -1
         self.reset_to = position
         self.is_resolving = False
 
