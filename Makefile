@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 SEED ?= 1
+ROUNDS ?= 1
 PERF_SECONDS ?= 5
 FUZZ_SECONDS ?= 60
 BIN := $(shell $(PYTHON) -c "import sysconfig; print(sysconfig.get_path(\"scripts\"))")
@@ -14,7 +15,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 
 .DEFAULT_GOAL := help
 .PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability \
-	rel-cluster rel-rot rel-long bench compare bench-compare docs docs-check dist check ci clean
+	rel-cluster rel-faults rel-disks rel-store rel-rot rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +72,15 @@ interop: build ## clients that others wrote, full size
 
 rel-cluster: build ## kill brokers of a cluster under load, 25 times
 	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s
+
+rel-faults: build ## a cluster's brokers killed, paused, cut off, restarted: ROUNDS rounds from SEED on
+	$(PYTHON) tests/reliability/long_run.py faults --rounds $(ROUNDS) --seed $(SEED)
+
+rel-disks: build ## power loss of all brokers, the last replica, hanging disks; the same way
+	$(PYTHON) tests/reliability/long_run.py disks --rounds $(ROUNDS) --seed $(SEED)
+
+rel-store: build ## etcd in trouble and gone for 60 s, clocks that jump; the same way
+	$(PYTHON) tests/reliability/long_run.py store --rounds $(ROUNDS) --seed $(SEED)
 
 rel-rot: build ## flip bits in the files of a log, 1,000 times
 	FASTMQ_FLIPS=1000 FASTMQ_SEED=$(SEED) $(PYTHON) -m pytest tests/engine/test_bit_rot.py -s -o timeout=1200

@@ -3,6 +3,7 @@
 R6: all brokers lose power at once. What was acknowledged under `fastmq.flush=ack` is there; without
 it, what is lost is the end of the log, and young.
 R7: the last replica in sync loses power, and the others come back first.
+R12: a broker whose disk gets full holds up what it leads, and nothing else, until there is room.
 R13: a broker whose disk hangs gives up its place, and the cluster goes on without it.
 """
 
@@ -12,10 +13,12 @@ import time
 
 import pytest
 
+from fastmq.errors import ErrorCode
+
 from support.blackbox import BlackBox, cannot_run, figure, fresh_seed
 from support.history import OK, Poll, Send
 from support.log_workload import LogWorkload
-from support.mounts import LoopFS, cannot_mount
+from support.mounts import LoopFS, TmpFS, cannot_mount
 
 MISSING = cannot_run() or cannot_mount()
 pytestmark = [
@@ -109,7 +112,7 @@ def test_power_loss_of_all_brokers_takes_nothing_that_was_synced(tmp_path):
         for workload in (synced, cached):
             workload.start()
             workload.wait_progress(60)
-        for _ in range(figure("POWER_CUTS", 2)):
+        for _ in range(figure("POWER_CUTS", 1)):
             time.sleep(rng.uniform(0.5, 2.0))
             moments.append(cut_power(box, disks, [1, 2, 3]))
             start(box, [1, 2, 3])
@@ -191,4 +194,56 @@ def test_a_broker_whose_disk_hangs_gives_up_its_place(tmp_path, flush):
         print(
             f"\na disk hangs (flush={flush}), seed {seed}: others lead after {took:.1f} s, progress"
             f" {progress:.1f} s later; {workload.acknowledged:,} acknowledged, 0 lost"
+        )
+
+
+@pytest.mark.timeout(300)
+def test_a_broker_whose_disk_is_full_holds_up_only_what_it_leads(tmp_path):
+    seed = fresh_seed()
+    with contextlib.ExitStack() as stack:
+        (tmp_path / "small").mkdir()
+        small = stack.enter_context(TmpFS(tmp_path / "small", 64))
+        places = [tmp_path / "data-1", small.path / "data", tmp_path / "data-3"]
+        box = stack.enter_context(BlackBox(tmp_path, data_dirs=places))
+        # A refused batch lets librdkafka begin a new epoch, in which it sends again what had no
+        # answer in the old one, twice if need be: it must not give up waiting for the others.
+        workload = LogWorkload(
+            *(box.bootstrap, "full", 3),
+            seed=seed,
+            rate=100,
+            grouped=0,
+            request_timeout_ms=20_000,
+        )
+        workload.create()
+        probe = LogWorkload(box.bootstrap, "probe", 3, senders=0)
+        probe.create()
+        workload.start()
+        workload.wait_progress(60)
+        filler = small.path / "filler"
+        with filler.open("wb", 0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+        leaders = [row.leader for row in box.standings("full")]
+        elsewhere = {partition for partition, leader in enumerate(leaders) if leader != 2}
+        assert elsewhere, leaders
+        full = [row.leader for row in box.standings("probe")].index(2)
+        box.wait(
+            lambda: box.produce(2, "probe", full, acks=1) is ErrorCode.KAFKA_STORAGE_ERROR,
+            "the full broker says so",
+        )
+        box.wait(
+            lambda: (
+                (rows := box.standings("full", [1]))
+                and all(2 not in rows[partition].in_sync for partition in elsewhere)
+            ),
+            "what it follows goes on without it",
+        )
+        took = workload.wait_progress(partitions=elsewhere)
+        filler.unlink()
+        workload.wait_progress()
+        box.wait_in_sync("full")
+        workload.judged()
+        print(
+            f"\na full disk, seed {seed}: the others go on after {took:.1f} s;"
+            f" {workload.acknowledged:,} acknowledged, 0 lost"
         )

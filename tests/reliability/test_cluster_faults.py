@@ -89,7 +89,7 @@ def failover(tmp_path, kills, seed):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_killed_leader_is_followed_in_seconds(tmp_path):
-    failover(tmp_path, kills=figure("KILLS", 3), seed=fresh_seed())
+    failover(tmp_path, kills=figure("KILLS", 2), seed=fresh_seed())
 
 
 def pauses_and_cuts(tmp_path, *, pauses, cuts, seed):
@@ -100,8 +100,9 @@ def pauses_and_cuts(tmp_path, *, pauses, cuts, seed):
         workload.create()
         workload.start()
         workload.wait_progress(60)
-        shapes = rotation(rng, sorted(box.shapes(1)), cuts)
-        faults = [f"pause {rng.uniform(0.5, 3.0) * SESSION_S:.1f}" for _ in range(pauses)] + shapes
+        faults = rotation(rng, sorted(box.shapes(1)), cuts)
+        faults += [f"pause {rng.uniform(0.5, 3.0) * SESSION_S:.1f}" for _ in range(pauses)]
+        faults += [f"slow {rng.choice([64, 256, 1024])} kbit/s" for _ in range((cuts + 5) // 6)]
         rng.shuffle(faults)
         for number, fault in enumerate(faults):
             partition = rng.randrange(workload.partitions)
@@ -110,6 +111,9 @@ def pauses_and_cuts(tmp_path, *, pauses, cuts, seed):
             if fault.startswith("pause"):
                 with box.paused(leader):
                     time.sleep(float(fault.split()[1]))
+            elif fault.startswith("slow"):
+                with box.slowed(leader, int(fault.split()[1])):
+                    time.sleep(rng.uniform(1.0, 2.0) * SESSION_S)
             else:
                 with box.cut_off(box.shapes(leader)[fault]):
                     time.sleep(rng.uniform(0.5, 2.0) * SESSION_S)
@@ -128,7 +132,7 @@ def pauses_and_cuts(tmp_path, *, pauses, cuts, seed):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_paused_or_cut_off_leader_acknowledges_nothing_alone(tmp_path):
-    pauses_and_cuts(tmp_path, pauses=figure("PAUSES", 3), cuts=figure("CUTS", 4), seed=fresh_seed())
+    pauses_and_cuts(tmp_path, pauses=figure("PAUSES", 2), cuts=figure("CUTS", 3), seed=fresh_seed())
 
 
 @pytest.mark.slow

@@ -172,7 +172,7 @@ def test_the_wall_clocks_of_brokers_may_jump(tmp_path):
         workload.start()
         workload.wait_progress(60)
         before = box.standings(workload.topic)
-        for _ in range(figure("JUMP_ROUNDS", 3)):
+        for _ in range(figure("JUMP_ROUNDS", 2)):
             for node_id, clock in clocks.items():
                 clock.write_text(rng.choice(JUMPS[node_id]))
             workload.wait_progress()

@@ -269,6 +269,16 @@ class BlackBox:
             self.network.heal()
 
     @contextlib.contextmanager
+    def slowed(self, node_id: int, kbit: int):
+        """A broker that sends and receives only so much per second, while the block runs."""
+        host = self.broker_host(node_id)
+        self.network.slow(host, kbit)
+        try:
+            yield
+        finally:
+            self.network.full_speed(host)
+
+    @contextlib.contextmanager
     def paused(self, node_id: int):
         """SIGSTOP, while the block runs."""
         self.brokers[node_id].pause()

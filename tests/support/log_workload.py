@@ -47,6 +47,7 @@ class LogWorkload:
         rate: records per second of each sender.
         replaced_s: how long a client lives, on average.
         idempotent: whether senders are; without, a record may be there twice.
+        request_timeout_ms: after which senders ask again.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LogWorkload:
         rate: int = 300,
         replaced_s: float = 10.0,
         idempotent: bool = True,
+        request_timeout_ms: int = 3_000,
     ) -> None:
         self.bootstrap = bootstrap
         self.topic = topic
@@ -70,6 +72,7 @@ class LogWorkload:
         self._rate = rate
         self._replaced_s = replaced_s
         self._idempotent = idempotent
+        self._request_timeout_ms = request_timeout_ms
         self._clients: list[tuple[Callable[[random.Random], None], str]] = [
             *((self._send, f"sender {n}") for n in range(senders)),
             *((self._poll_assigned, f"reader {n}") for n in range(assigned)),
@@ -147,9 +150,10 @@ class LogWorkload:
                 "bootstrap.servers": self.bootstrap,
                 "enable.idempotence": self._idempotent,
                 "linger.ms": 5,
-                "request.timeout.ms": 3_000,
+                "request.timeout.ms": self._request_timeout_ms,
                 "delivery.timeout.ms": SENT_TIMEOUT_MS,
                 **_CLIENT,
+                "socket.timeout.ms": self._request_timeout_ms,
             }
         )
         ends = self._life_ends(rng)
@@ -287,18 +291,25 @@ class LogWorkload:
 
     # -------------------------------------------------------------------------------------- asking
 
-    def wait_progress(self, timeout_s: float = 20.0) -> float:
+    def wait_progress(
+        self, timeout_s: float = 20.0, partitions: Iterable[int] | None = None
+    ) -> float:
         """Wait until every partition has acknowledged, and every poller read, what is new (R21).
+
+        Args:
+            timeout_s: afterwards it is stuck.
+            partitions: only these must acknowledge.
 
         Returns:
             Seconds that took.
         """
+        wanted = set(range(self.partitions) if partitions is None else partitions)
         began = time.monotonic()
         pollers = {name for _, name in self._clients if not name.startswith("sender")}
         while True:
             with self._lock:
                 recent = self.history[-20_000:]
-                partitions = {
+                moving = {
                     op.partition
                     for op in recent
                     if isinstance(op, Send) and op.outcome == OK and op.began > began
@@ -307,16 +318,12 @@ class LogWorkload:
                 readers = {name for name in pollers if self.polled_at.get(name, 0) > began}
             members = {name for name in pollers if name.startswith("member")}
             rest = pollers - members - readers
-            if (
-                len(partitions) == self.partitions
-                and not rest
-                and (not members or members & readers)
-            ):
+            if wanted <= moving and not rest and (not members or members & readers):
                 return time.monotonic() - began
             assert not self.problems, self.problems[:3]
             assert time.monotonic() - began < timeout_s, (
-                f"stuck {timeout_s} s after all is well: partitions {sorted(partitions)} of"
-                f" {self.partitions} acknowledge, {sorted(readers)} of {sorted(pollers)} read"
+                f"stuck {timeout_s} s after all is well: partitions {sorted(moving)} of"
+                f" {sorted(wanted)} acknowledge, {sorted(readers)} of {sorted(pollers)} read"
             )
             time.sleep(0.05)
 
