@@ -140,10 +140,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     EXPECT(fmq_log_start(log) <= fmq_log_end(log) && fmq_log_size(log) >= 0);
     read_everywhere(log);
     write_more(log);
-    int64_t end = fmq_log_end(log);
+    int64_t end = fmq_log_end(log), bytes = fmq_log_size(log);
     EXPECT(fmq_log_close(log, true) == FMQ_OK);
     EXPECT(open_log(end, true, &log) == FMQ_OK);
-    EXPECT(fmq_log_end(log) == end);
+    /* A last offset that is damaged upwards looks like a hole before it. */
+    EXPECT(fmq_log_end(log) >= end && fmq_log_size(log) >= bytes);
+    end = fmq_log_end(log);
     read_everywhere(log);
     int64_t cut = fmq_log_start(log) + (end - fmq_log_start(log)) / 2;
     result = fmq_log_truncate_to(log, cut);

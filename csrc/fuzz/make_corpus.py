@@ -183,6 +183,14 @@ INPUTS = {
         "behind-damage": partition(
             3, 8, log=SEGMENT_0, log3=SEGMENT_3[:61] + at(6, batch(ONE, 1), 2)
         ),
+        # An offset that leaps over the batches behind it, where the index knows better.
+        "leap": partition(
+            3,
+            3,
+            log=at(94, batch(ONE, 1)) + SEGMENT_0[len(at(0, batch(ONE, 1))) :] + SEGMENT_3,
+            index=INDEX,
+            time=TIMES,
+        ),
         "overlap": partition(3, 7, log=SEGMENT_0 + at(1, batch(ONE, 1)), index=INDEX, time=TIMES),
     },
     "fuzz_engine": {

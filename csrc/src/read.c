@@ -224,6 +224,9 @@ int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t ma
     if (result != FMQ_OK || slice.size == 0) {
         return result;
     }
+    if (slice.next_offset <= offset) {
+        return FMQ_ERR_CORRUPT_MESSAGE; /* offsets overlap: the reader would be sent back */
+    }
     if (!bounds.ends_in_damage) {
         remember_read(log, &slice);
     }

@@ -4,7 +4,8 @@
  * the log ends at the first byte that is not a valid batch, or where a segment does not begin at
  * the end of the one before (a file system may keep a later file and lose an earlier one).  Bytes
  * below the recovery point were acknowledged: a bad batch there is stepped over and left for
- * readers to meet.
+ * readers to meet.  So is one behind a batch that leaps over the point: where the point lies in the
+ * file cannot be told then.
  */
 #include "log_impl.h"
 #include "scan.h"
@@ -18,6 +19,7 @@ typedef struct fmq_recoverer {
     uint8_t *buf;
     size_t buf_size;
     bool is_index_saved; /* of the first segment: as loaded from its files */
+    bool has_leapt;      /* from below the recovery point over it: into a hole, or by damage */
     bool has_damage;     /* the segment has bad bytes below the recovery point */
     bool ends_in_damage; /* bad bytes at the end of the segment lie below the recovery point */
 } fmq_recoverer;
@@ -94,6 +96,28 @@ static int check_batch(const fmq_recoverer *r, const fmq_segment *segment, fmq_s
     }
     *reason = "a batch does not fit its CRC";
     return fmq_scan_check_crc(scan, h);
+}
+
+/* Offsets lie outside the CRC.  A batch that reaches over the recovery point from below it may stand
+ * behind a hole, or its offset is damaged: then the batch right behind it goes back.
+ * 1 good, 2 bad with `*reason`, -errno. */
+static int check_leap(fmq_recoverer *r, const fmq_segment *segment, fmq_scan *scan,
+                      const fmq_batch_header *h, const char **reason) {
+    fmq_batch_header next;
+    const char *next_reason;
+    int64_t position = scan->position;
+    if (r->expected >= r->recovery_point || fmq_batch_last_offset(h) < r->recovery_point) {
+        return 1;
+    }
+    fmq_scan_advance(scan, h);
+    int result = check_batch(r, segment, scan, &next, &next_reason);
+    scan->position = position;
+    if (result == 1 && next.base_offset <= fmq_batch_last_offset(h)) {
+        *reason = "a batch offset leaps over the batches behind it";
+        return FMQ_ERR_CORRUPT_MESSAGE;
+    }
+    r->has_leapt = true;
+    return result < 0 ? result : 1;
 }
 
 /* Behind bad bytes, look for the next place where a valid batch begins.  1, 0 when there is none,
@@ -175,14 +199,18 @@ static int scan_segment(fmq_recoverer *r, fmq_segment *segment) {
     }
     int64_t start = r->position;
     r->position = 0;
-    r->has_damage = false;
+    r->has_damage = r->has_leapt = false;
     fmq_scan_init(&scan, log->env, fd, start, segment->size, r->buf, r->buf_size);
     int result;
     for (;;) {
         result = check_batch(r, segment, &scan, &h, &reason);
         if (result == 1) {
+            result = check_leap(r, segment, &scan, &h, &reason);
+        }
+        if (result == 1) {
             result = take_batch(r, segment, &scan, &h);
-        } else if (result == FMQ_ERR_CORRUPT_MESSAGE && r->expected < r->recovery_point) {
+        } else if (result == FMQ_ERR_CORRUPT_MESSAGE &&
+                   (r->expected < r->recovery_point || r->has_leapt)) {
             r->report->reason = "damage below the recovery point was left as it is";
             int64_t bad_position = scan.position;
             result = find_next_batch(r, segment, &scan);
