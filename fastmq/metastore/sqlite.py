@@ -51,6 +51,8 @@ _Result = TypeVar("_Result")
 # "fmqs": tells our files from other SQLite databases.
 _APPLICATION_ID: Final = 0x666D7173
 _SCHEMA_VERSION: Final = 1
+# The broker has its own picture of all rows; pages are read again from the system's cache, rarely.
+_PAGE_CACHE_KIB: Final = 256
 _SCHEMA: Final = """
 CREATE TABLE kv (
     key TEXT PRIMARY KEY,
@@ -143,6 +145,7 @@ class SQLiteMetastore(PollableStore):
     def _prepare(self, connection: sqlite3.Connection) -> int:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
         connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
         with _transaction(connection):
             (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -214,6 +214,13 @@ class Broker:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * _PAGE_BYTES
 
+    def private_bytes(self) -> int:
+        """Memory of its own: without the pages of files, which come and go."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        kib = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+        assert kib is not None
+        return int(kib[1]) << 10
+
     def fd_count(self) -> int:
         """Open descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
