@@ -35,7 +35,7 @@ PARTITION_BYTES_MAX = 2_048
 
 
 def settled_bytes(broker) -> int:
-    """Memory of the broker after the handlers of topics are loaded, and the offsets topic is there."""
+    """Memory of the broker after its handlers are loaded, and the offsets topic is there."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
     admin.create_topics([NewTopic("settle", 1, 1)])["settle"].exception(20)
     before = broker.private_bytes()
