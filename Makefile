@@ -64,14 +64,14 @@ fuzz: ## replay the corpus of every fuzz target, then mutate it for a while
 
 rel-fuzz: build ## every C fuzz target for FUZZ_SECONDS, then 20 million requests over sockets
 	$(MAKE) -C csrc rel-fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(SEED)
-	FUZZ_COUNT=20000000 FUZZ_SEED=$(SEED) $(PYTHON) -m pytest -s -o timeout=7200 \
+	FUZZ_COUNT=20000000 FUZZ_SEED=$(SEED) $(PYTHON) -m pytest -s -n 0 -o timeout=7200 \
 		"tests/reliability/test_grammar_fuzz.py::test_faulty_requests_are_answered_or_refused[quick]"
 
 interop: build ## clients that others wrote, full size
-	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s
+	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s -n 0
 
 rel-cluster: build ## kill brokers of a cluster under load, 25 times
-	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s
+	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s -n 0
 
 rel-faults: build ## a cluster's brokers killed, paused, cut off, restarted: ROUNDS rounds from SEED on
 	$(PYTHON) tests/reliability/long_run.py faults --rounds $(ROUNDS) --seed $(SEED)
@@ -83,10 +83,10 @@ rel-store: build ## etcd in trouble and gone for 60 s, clocks that jump; the sam
 	$(PYTHON) tests/reliability/long_run.py store --rounds $(ROUNDS) --seed $(SEED)
 
 rel-rot: build ## flip bits in the files of a log, 1,000 times
-	FASTMQ_FLIPS=1000 FASTMQ_SEED=$(SEED) $(PYTHON) -m pytest tests/engine/test_bit_rot.py -s -o timeout=1200
+	FASTMQ_FLIPS=1000 FASTMQ_SEED=$(SEED) $(PYTHON) -m pytest tests/engine/test_bit_rot.py -s -n 0 -o timeout=1200
 
 reliability: build ## kills, power cuts, full disks; the figures of .ci/run
-	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s
+	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s -n 0
 
 bench: build ## every perf script, briefly; JSON lines (PERF_SECONDS per measurement)
 	$(MAKE) -C perf all

@@ -20,7 +20,7 @@ from fastmq.protocol.messages.create_topics import CreatableTopic, CreateTopicsR
 from fastmq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from fastmq.protocol.messages.produce import ProducePartition, ProduceRequest, ProduceTopic
 from fastmq.records import NewRecord, build_batch
-from fastmq.server import topics
+from fastmq.server import running_topics
 from fastmq.server.broker import run_broker
 
 from support.raw import RawClient
@@ -32,14 +32,14 @@ FAST, SLOW = "fast", "slow"
 def served(tmp_path_factory):
     """A broker in a thread of this process, whose topic `slow` goes through Python."""
     root = tmp_path_factory.mktemp("paths")
-    original = topics.native_config
+    original = running_topics.native_config
     flags_of = {SLOW: core.SLOW_PRODUCE | core.SLOW_FETCH}
 
     def with_flags(broker, topic, factor, *, flags=0, **more):
         slow = flags_of[SLOW] if topic.overrides.get("retention.ms") == "4242" else 0
         return original(broker, topic, factor, flags=flags | slow, **more)
 
-    topics.native_config = with_flags
+    running_topics.native_config = with_flags
     config = load_broker_config(
         overrides=[f"log.dirs={root}", "listeners=PLAINTEXT://127.0.0.1:0"], dev=True
     )
@@ -62,7 +62,7 @@ def served(tmp_path_factory):
     yield found["address"], root
     found["token"].run_sync_soon(found["stop"].set)
     thread.join(20)
-    topics.native_config = original
+    running_topics.native_config = original
     assert not thread.is_alive()
 
 
