@@ -14,6 +14,7 @@ SCRIPTS = (
     "client_producer.py",
     "client_consumer.py",
     "latency.py",
+    "fanout.py",
     "group_start.py",
 )
 

@@ -3,6 +3,7 @@
     python perf/compare                              # all workloads once around, five rounds
     python perf/compare --quick                      # one short round, to see that it works
     python perf/compare --only 'produce*' --peers fastmq,kafka --rounds 7
+    python perf/compare --targets --minutes 20; python perf/compare --targets --resume
     python perf/compare --list
 
 One broker at a time on core 0, the load on core 1; rounds go A B C A B C. The results go to
@@ -12,6 +13,7 @@ perf/results/: JSON with everything needed to repeat it, a table in Markdown, pl
 import argparse
 import contextlib
 import fnmatch
+import json
 import os
 import shutil
 import signal
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import harness
 
-from compare import kafka_loads, machine, report, workloads
+from compare import kafka_loads, machine, report, targets, workloads
 from compare.peers import PEERS
 from compare.session import Session
 
@@ -40,6 +42,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--peers", default=",".join(PEERS), help="who takes part, with commas")
     parser.add_argument("--only", action="append", help="names of workloads; * and ? match")
+    parser.add_argument(
+        "--targets", action="store_true", help="only what the project's targets are judged by"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where a run that was cut short has ended"
+    )
     parser.add_argument("--full", action="store_true", help="all combinations, an hour or more")
     parser.add_argument("--quick", action="store_true", help="one round, 1 s each, small sizes")
     parser.add_argument("--rounds", type=int, default=5)
@@ -69,12 +77,44 @@ def chosen(options: argparse.Namespace) -> list[workloads.Workload]:
     """The workloads to run."""
     patterns = options.only or ["*"]
     everything = options.full or options.only
+    judged = targets.workloads() if options.targets else None
     return [
         w
         for w in workloads.WORKLOADS
         if (everything or w.profile == workloads.SMALL)
         and any(fnmatch.fnmatch(w.name, p) for p in patterns)
+        and (judged is None or w.name in judged)
     ]
+
+
+class Progress:
+    """What was measured so far, in a file, so that a run can be cut short and go on."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._path = options.output / f"{options.name}.progress.tmp"
+        self._found: list[dict[str, Any]] = []
+        if options.resume and self._path.exists():
+            self._found = json.loads(self._path.read_text())
+
+    def restore(self, session: Session) -> None:
+        """Take over what an earlier run has measured."""
+        session.results.extend(self._found)
+
+    def has(self, workload: workloads.Workload) -> bool:
+        """Whether an earlier run has measured all of it."""
+        return any(r["workload"] == workload.name for r in self._found)
+
+    def note(self, session: Session, workload: workloads.Workload, *, is_whole: bool) -> None:
+        """A workload has ended; what is not whole is measured again when the run goes on."""
+        if not is_whole:
+            return
+        self._found += [r for r in session.results if r["workload"] == workload.name]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._found))
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+        self._path.unlink(missing_ok=True)
 
 
 def warm_up(session: Session) -> None:
@@ -87,8 +127,8 @@ def warm_up(session: Session) -> None:
             session.say(f"{name} warmed up in {time.monotonic() - began:.0f} s")
 
 
-def run_workload(session: Session, workload: workloads.Workload, options: Any) -> None:
-    """All rounds of one workload: A B C A B C."""
+def run_workload(session: Session, workload: workloads.Workload, options: Any) -> bool:
+    """All rounds of one workload: A B C A B C; False when time ran out before its end."""
     rounds = min(options.rounds, workload.rounds_max or options.rounds)
     failed: set[str] = set()
     for number in range(rounds):
@@ -97,7 +137,7 @@ def run_workload(session: Session, workload: workloads.Workload, options: Any) -
                 continue
             if options.end and time.monotonic() > options.end:
                 session.skip(f"{workload.name}: out of time in round {number + 1} of {rounds}")
-                return
+                return False
             try:
                 figures = measure(session, workload, name)
             except Exception as error:  # noqa: BLE001 - one failure must not cost the whole run
@@ -108,6 +148,7 @@ def run_workload(session: Session, workload: workloads.Workload, options: Any) -
                 {"workload": workload.name, "peer": name, "round": number, **figures}
             )
             session.say(f"{workload.name} | {name} | {number + 1}/{rounds} | {brief(figures)}")
+    return True
 
 
 def measure(session: Session, workload: workloads.Workload, name: str) -> dict[str, Any]:
@@ -155,12 +196,16 @@ def main() -> int:
     wanted = options.peers.split(",")
     os.sched_setaffinity(0, {harness.LOAD_CPU % (os.cpu_count() or 1)})
     options.end = time.monotonic() + options.minutes * 60 if options.minutes else None
+    progress = Progress(options)
+    progress.restore(session)
     try:
         session.start([name for name in PEERS if name in wanted])
         if not options.no_warm_up:
             warm_up(session)
         for workload in rows:
-            run_workload(session, workload, options)
+            if not progress.has(workload):
+                is_whole = run_workload(session, workload, options)
+                progress.note(session, workload, is_whole=is_whole)
         peers = {name: report.describe(r.peer) for name, r in session.running.items()}
     finally:
         session.stop()
@@ -169,6 +214,8 @@ def main() -> int:
     context["minutes"] = round((time.time() - began) / 60, 1)
     context["note"] = options.note
     document = report.document(session, rows, options, context, peers)
+    if not any("out of time" in line for line in session.skipped):
+        progress.end()
     if options.merge:
         document = report.merged(document, options.output / f"{options.name}.json")
     for path in report.write(document, options.output, options.name):

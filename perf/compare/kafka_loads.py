@@ -33,7 +33,12 @@ def admin(running: Running) -> AdminClient:
 
 @contextlib.contextmanager
 def topic(
-    session: Session, running: Running, partitions: int, *, durable: bool = False
+    session: Session,
+    running: Running,
+    partitions: int,
+    *,
+    durable: bool = False,
+    replicas: int = 1,
 ) -> Iterator[str]:
     """A topic that exists while it is measured; its files go at once, not after a minute."""
     name = session.new_name("perf")
@@ -42,7 +47,7 @@ def topic(
         config |= DURABLE[running.name]
     client = admin(running)
     first = min(partitions, CREATE_MAX)
-    new = NewTopic(name, first, 1, config=config)
+    new = NewTopic(name, first, replicas, config=config)
     client.create_topics([new], operation_timeout=ADMIN_TIMEOUT_S)[name].result(ADMIN_TIMEOUT_S)
     for count in range(first + CREATE_MAX, partitions + CREATE_MAX, CREATE_MAX):
         more = NewPartitions(name, min(count, partitions))
@@ -348,10 +353,16 @@ def latency(
 
 
 def rdkafka(
-    session: Session, running: Running, *, what: str, partitions: int = 6, **settings: Any
+    session: Session,
+    running: Running,
+    *,
+    what: str,
+    partitions: int = 6,
+    replicas: int = 1,
+    **settings: Any,
 ) -> dict[str, Any]:
     """confluent-kafka in a process of its own; see rdkafka_client.py."""
-    with topic(session, running, partitions) as name:
+    with topic(session, running, partitions, replicas=replicas) as name:
         request = {
             "what": what,
             "bootstrap": f"127.0.0.1:{running.port}",

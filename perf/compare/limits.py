@@ -15,6 +15,7 @@ from compare.session import Session
 
 BATCH_BYTES = {"64k": 65536, "1m": 1_000_000}
 FETCH_BYTES = 1 << 20
+SEND_BUFFER_BYTES = 102_400  # socket.send.buffer.bytes, the default of fastmq and Kafka
 
 
 def memory(session: Session) -> dict[str, Any]:
@@ -43,10 +44,16 @@ def echo(session: Session) -> dict[str, Any]:
 
 
 def sendfile(session: Session) -> dict[str, Any]:
-    """Answer requests of 1 MiB with sendfile from the page cache."""
+    """Answer requests of 1 MiB with sendfile from the page cache, with the brokers' send buffer."""
     file = session.scratch / "limit.dat"
     try:
-        with harness.limit("sendfile", session.scratch, bytes=FETCH_BYTES, wrap=256 << 20) as bare:
+        with harness.limit(
+            "sendfile",
+            session.scratch,
+            bytes=FETCH_BYTES,
+            wrap=256 << 20,
+            sndbuf=SEND_BUFFER_BYTES,
+        ) as bare:
             result = harness.load(
                 bare,
                 api="fetch",

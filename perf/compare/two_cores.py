@@ -27,7 +27,7 @@ class Several(Running):
 
     def cpu_seconds(self) -> float:
         """CPU time of the supervisor and all below it."""
-        pids = [self.pid, *_below(self.pid)]
+        pids = [self.pid, *children(self.pid)]
         return sum(harness.Target(self.name, 0, pid, blind=False).cpu_seconds() for pid in pids)
 
 
@@ -57,16 +57,16 @@ def produce(session: Session, running: Running) -> dict[str, Any]:
         kafka_loads.rdkafka(session, place, what="produce", **settings)
         figures = kafka_loads.rdkafka(session, place, what="produce", **settings)
         del figures["peak_rss_mib"]  # of one process only
-        return {**figures, "processes": 1 + len(_below(several.pid))}
+        return {**figures, "processes": 1 + len(children(several.pid))}
     finally:
         several.stop()
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _below(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """All processes below one."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for word in (task / "children").read_text().split():
-            found += [int(word), *_below(int(word))]
+            found += [int(word), *children(int(word))]
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from compare import footprint, kafka_loads, limits, other_loads, two_cores
+from compare import footprint, kafka_loads, limits, other_loads, replicated, two_cores
 from compare.peers import Running
 from compare.session import Session
 
@@ -320,6 +320,13 @@ WORKLOADS: tuple[Workload, ...] = (
         "two cores",
         "librdkafka produces 1 KB; the broker on both cores: two fastmq processes, one Kafka",
         two_cores.produce,
+        {},
+        rounds_max=2,
+    ),
+    Workload(
+        "replicated x3",
+        "librdkafka produces 1 KB, acks=all, 12 partitions of 3 replicas; three brokers each",
+        replicated.produce,
         {},
         rounds_max=2,
     ),

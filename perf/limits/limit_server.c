@@ -9,7 +9,8 @@
  *   sendfile  the same by sendfile
  *
  * So it does what a broker cannot avoid, and nothing of what makes it one: no parsing, no
- * validation, no topics, no waiting.  The file wraps at `--wrap` bytes.  It prints its port, then
+ * validation, no topics, no waiting.  `--sndbuf` sets the send buffer of its sockets, as brokers do;
+ * 0 leaves the system's default.  The file wraps at `--wrap` bytes.  It prints its port, then
  * one JSON line when its input is closed or SIGTERM comes.
  */
 #define _GNU_SOURCE
@@ -51,6 +52,7 @@ static struct {
     int file, epoll;
     int64_t position, wrap;
     size_t fetch_bytes;
+    int send_buffer;
     uint64_t frames, bytes_in, bytes_out;
     uint32_t crc;
 } server;
@@ -201,6 +203,9 @@ static void on_accept(int listener) {
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (server.send_buffer > 0) {
+            setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &server.send_buffer, sizeof server.send_buffer);
+        }
         connection *c = bench_alloc(sizeof *c);
         c->fd = fd;
         watch(c, EPOLL_CTL_ADD);
@@ -251,12 +256,14 @@ static void prepare_file(const char *path) {
 
 int main(int argc, char **argv) {
     bench_option options[] = {{"mode", "echo"},     {"file", "limit.dat"}, {"wrap", "1073741824"},
-                              {"bytes", "1048576"}, {"cpu", "-1"},         {"port", "0"}};
+                              {"bytes", "1048576"}, {"cpu", "-1"},         {"port", "0"},
+                              {"sndbuf", "0"}};
     size_t count = sizeof options / sizeof *options;
     bench_options(argc, argv, options, count);
     server.mode = parse_mode(bench_text(options, count, "mode"));
     server.wrap = bench_number(options, count, "wrap");
     server.fetch_bytes = (size_t)bench_number(options, count, "bytes");
+    server.send_buffer = (int)bench_number(options, count, "sndbuf");
     bench_pin((int)bench_number(options, count, "cpu"));
     prepare_file(bench_text(options, count, "file"));
 

@@ -40,6 +40,17 @@ def test_a_quick_comparison_writes_a_report(tmp_path):
     assert "| consume 1 KB, 6 partitions | fastmq |" in table
 
 
+def test_a_run_goes_on_where_it_was_cut_short(tmp_path):
+    names = ["limit memory", "start-up"]
+    only = [word for name in names for word in ("--only", name)]
+    done = {"workload": names[0], "peer": "limit", "round": 0, "memcpy_gb_per_s": 1.5}
+    (tmp_path / "compare.progress.tmp").write_text(json.dumps([done]))
+    found = compare(tmp_path, "--peers", "fastmq", *only, "--resume", timeout_s=60)
+    assert found["summary"][names[0]]["limit"]["memcpy_gb_per_s"][0] == 1.5
+    assert found["summary"][names[1]]["fastmq"]["start_s"][0] > 0
+    assert not (tmp_path / "compare.progress.tmp").exists()
+
+
 def test_unknown_workloads_measure_nothing_and_say_so(tmp_path):
     command = [sys.executable, str(SCRIPT), "--list", "--only", "no such workload"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

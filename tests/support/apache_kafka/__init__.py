@@ -146,6 +146,8 @@ class ApacheKafka:
         overrides: broker configuration beside what is needed to run at all.
         jvm: flags after those of `jvm.options`, which they override.
         wrap: a command put before java, such as ("taskset", "-c", "0").
+        joins: the cluster of another one, which has started and is its controller.
+        node_id: in a cluster each has its own.
     """
 
     def __init__(
@@ -155,7 +157,11 @@ class ApacheKafka:
         overrides: Mapping[str, object] | None = None,
         jvm: Sequence[str] = (),
         wrap: Sequence[str] = (),
+        joins: "ApacheKafka | None" = None,
+        node_id: int = NODE_ID,
     ) -> None:
+        self.joins = joins
+        self.node_id = node_id
         self.root = root
         self.data_dir = root / "data"
         self.log_path = root / "kafka.log"
@@ -189,12 +195,16 @@ class ApacheKafka:
 
     def config(self) -> dict[str, object]:
         """The broker's configuration."""
+        controller = self.joins or self
+        listeners = f"PLAINTEXT://127.0.0.1:{self.port}"
+        if self.joins is None:
+            listeners += f",CONTROLLER://127.0.0.1:{self.controller_port}"
         return {
-            "process.roles": "broker,controller",
-            "node.id": NODE_ID,
-            "controller.quorum.voters": f"{NODE_ID}@127.0.0.1:{self.controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},"
-            f"CONTROLLER://127.0.0.1:{self.controller_port}",
+            "process.roles": "broker" if self.joins else "broker,controller",
+            "node.id": self.node_id,
+            "controller.quorum.voters": f"{controller.node_id}@127.0.0.1:"
+            f"{controller.controller_port}",
+            "listeners": listeners,
             "controller.listener.names": "CONTROLLER",
             "log.dirs": self.data_dir,
             # A single broker can have no more, and groups need not wait for late joiners.
