@@ -10,6 +10,8 @@ R13: a broker whose disk hangs gives up its place, and the cluster goes on witho
 import contextlib
 import random
 import time
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from fastmq.errors import ErrorCode
 from support.blackbox import BlackBox, cannot_run, figure, fresh_seed
 from support.history import OK, Poll, Send
 from support.log_workload import LogWorkload
-from support.mounts import LoopFS, TmpFS, cannot_mount
+from support.mounts import LoopFS, TmpFS, cannot_mount, run
 
 MISSING = cannot_run() or cannot_mount()
 pytestmark = [
@@ -29,20 +31,45 @@ pytestmark = [
 
 # What may be lost without fsync: `fastmq.flush.interval.ms` (10 ms) and the time that a sync takes;
 # with room for a machine that has other work.
-YOUNG_S = 3.0
+YOUNG_S = 10.0
+
+
+class Machine(LoopFS):
+    """The disk of a broker, and the boot id of the machine that it is in."""
+
+    def __init__(self, root, megabytes):
+        super().__init__(root, megabytes)
+        self.boot_id_path = root / "boot-id"
+        self._name_boot()
+
+    def _name_boot(self):
+        self.boot_id_path.write_text(f"{uuid.uuid4()}\n")
+
+    def cut_power(self):
+        """All that was not synced is gone, and whoever looks later sees that it was another run."""
+        super().cut_power()
+        self._name_boot()
 
 
 @contextlib.contextmanager
 def cluster_on_disks(tmp_path, **options):
-    """A cluster and the file system of each of its brokers."""
+    """A cluster and the machine of each of its brokers."""
+    shim = tmp_path / "boot_id.so"
+    source = Path(__file__).parents[1] / "support" / "boot_id.c"
+    run("cc", "-shared", "-fPIC", "-o", shim, source, "-ldl")
     with contextlib.ExitStack() as stack:
         disks = {}
         for node_id in (1, 2, 3):
             root = tmp_path / f"disk-{node_id}"
             root.mkdir()
-            disks[node_id] = stack.enter_context(LoopFS(root, 512))
+            disks[node_id] = stack.enter_context(Machine(root, 512))
         data_dirs = [disk.path / "data" for disk in disks.values()]
-        yield stack.enter_context(BlackBox(tmp_path, data_dirs=data_dirs, **options)), disks
+        envs = [
+            {"LD_PRELOAD": str(shim), "FAKE_BOOT_ID_FILE": str(disk.boot_id_path)}
+            for disk in disks.values()
+        ]
+        box = BlackBox(tmp_path, data_dirs=data_dirs, envs=envs, **options)
+        yield stack.enter_context(box), disks
 
 
 def cut_power(box, disks, nodes):
