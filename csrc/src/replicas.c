@@ -249,6 +249,19 @@ int32_t fmq_partition_replicas(fmq_partition *partition, fmq_replica_view *out, 
     return count;
 }
 
+int64_t fmq_partition_lag(fmq_partition *partition) {
+    fmq_lock_take(&partition->engine->lock);
+    const fmq_replicas *replicas = partition->replicas;
+    int64_t lag = 0;
+    if (partition->role == FMQ_ROLE_FOLLOWER && replicas != NULL) {
+        int64_t end = partition->log != NULL ? fmq_log_end(partition->log) : 0;
+        lag = replicas->leader_watermark < 0 ? -1 : replicas->leader_watermark - end;
+        lag = replicas->leader_watermark >= 0 && lag < 0 ? 0 : lag;
+    }
+    fmq_lock_give(&partition->engine->lock);
+    return lag;
+}
+
 static bool find_hint(const fmq_partition *partition, const fmq_other *other, int64_t now_ns,
                       int64_t lag_max_ns, fmq_isr_hint *out) {
     bool lags = other->standing == FMQ_REPLICA_IN && is_behind(partition, other) &&

@@ -307,6 +307,7 @@ cdef extern from "fastmq/replication.h" nogil:
         int64_t sync_ms
     void fmq_engine_vitals(fmq_engine *engine, fmq_vitals *out)
     void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s)
+    int64_t fmq_partition_lag(fmq_partition *partition)
     void fmq_partition_set_throttled(fmq_partition *partition, bint throttled)
     void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id)
     void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermark)

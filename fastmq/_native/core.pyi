@@ -108,6 +108,9 @@ class Partition:
         """Follow another broker: waiters are answered NOT_LEADER_OR_FOLLOWER; batches come through
         a `Fetcher`. Raises PartitionError (FENCED_LEADER_EPOCH)."""
     def is_follower(self) -> bool: ...
+    def lag(self) -> int:
+        """How far a follower is behind the high watermark that its leader told last; -1 = it has
+        told none yet. 0 of others."""
     def set_throttled(self, throttled: bool) -> None:
         """Whether `Engine.set_throttle` holds for this partition; while it is led."""
     def set_watermark(self, high_watermark: int) -> None:

@@ -236,6 +236,12 @@ cdef class Partition:
             rc = fmq_partition_follow(self.handle, epoch)
         check(rc, f"following the leader of {self.topic}-{self.index} in epoch {epoch}")
 
+    def lag(self):
+        cdef int64_t lag
+        with nogil:
+            lag = fmq_partition_lag(self.handle)
+        return lag
+
     def set_throttled(self, bint throttled):
         with nogil:
             fmq_partition_set_throttled(self.handle, throttled)

@@ -1,10 +1,12 @@
-"""`fastmq cluster`: brokers, health, disks."""
+"""`fastmq cluster`: brokers, health, disks; beside it, where partitions are."""
 
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from fastmq.cli.cluster_moves import decommission, reassignments, rebalance
+from fastmq.cli.cluster_state import brokers, partitions
 from fastmq.cli.support.options import EXIT_FAILED, Cluster, cluster_options, json_option
 from fastmq.cli.support.output import bytes_text, print_facts, print_json, print_table
 
@@ -172,3 +174,7 @@ def disks(*, cluster: Cluster, topics: tuple[str, ...], partitions: bool, as_jso
                 if not topics or r.topic in topics
             ],
         )
+
+
+for _command in (brokers, partitions, reassignments, rebalance, decommission):
+    cluster.add_command(_command)

@@ -22,6 +22,7 @@ _EXIT_FAILED = 1
 _EXIT_CONFIG = 2
 _EXIT_PORT_TAKEN = 3
 _EXIT_DIR_LOCKED = 4
+_EXIT_REMOVED = 5
 
 _EPILOG = """\b
 Examples:
@@ -34,7 +35,8 @@ Examples:
 \b
 Later wins: defaults, --dev, the file, FASTMQ_* environment variables, --data-dir and its
 like, --override. SIGTERM or SIGINT stop the broker; it exits with 0.
-Exit codes: 1 failed, 2 wrong command line or configuration, 3 port taken, 4 data directory in use.
+Exit codes: 1 failed, 2 wrong command line or configuration, 3 port taken, 4 data directory in use,
+5 the broker was removed from its cluster.
 """
 
 
@@ -109,6 +111,7 @@ def _run(config: "BrokerConfig", ready_file: Path | None) -> int:
     from fastmq.log import DirectoryInUseError
     from fastmq.server.broker import run_broker
     from fastmq.server.listeners import AddressInUseError
+    from fastmq.server.membership import RemovedError
 
     try:
         trio.run(lambda: run_broker(config, ready_file=ready_file, announce=_announce))
@@ -118,6 +121,8 @@ def _run(config: "BrokerConfig", ready_file: Path | None) -> int:
         _stop(str(exc), _EXIT_DIR_LOCKED)
     except ConfigError as exc:
         _stop(str(exc), _EXIT_CONFIG)
+    except RemovedError as exc:
+        _stop(str(exc), _EXIT_REMOVED)
     except FastmqError as exc:
         # What a client would be told is less than what the operator needs to know.
         cause = exc.__cause__

@@ -37,6 +37,7 @@ from fastmq.cluster.controller import (
     plan_elections,
     plan_preferred_leaders,
 )
+from fastmq.cluster.departure import plan_unregister
 from fastmq.cluster.election import TopicRules, plan_power_loss, rules_of
 from fastmq.cluster.image import (
     BrokerState,
@@ -111,5 +112,6 @@ __all__ = [
     "plan_new_epochs",
     "plan_power_loss",
     "plan_preferred_leaders",
+    "plan_unregister",
     "rules_of",
 ]

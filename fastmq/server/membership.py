@@ -49,7 +49,7 @@ from fastmq.metastore.keys import CONTROLLER_KEY
 from fastmq.metastore.lease import LeaseKeeper
 from fastmq.server.store import ChangedMeanwhileError, ClusterStore
 
-__all__ = ["Membership", "SupersededError"]
+__all__ = ["Membership", "RemovedError", "SupersededError"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,10 @@ _LEAVE_TIMEOUT_S: Final = 2.0
 
 class SupersededError(FastmqError):
     """Another process has registered this broker's id; this one must not go on."""
+
+
+class RemovedError(FastmqError):
+    """This broker was unregistered while it ran."""
 
 
 class Membership:
@@ -249,7 +253,12 @@ class Membership:
 
     def _own_row(self, image: ClusterImage) -> BrokerState:
         row = image.brokers.get(self._node_id)
-        if row is None or row.epoch != self._epoch:
+        if row is None:
+            raise RemovedError(
+                f"broker {self._node_id} was removed from the cluster (unregistered): it stops; "
+                "started again, it joins anew"
+            )
+        if row.epoch != self._epoch:
             raise SupersededError(
                 f"another process has registered as broker {self._node_id}: this one stops; "
                 "every broker of a cluster needs its own node.id"
@@ -261,6 +270,7 @@ class Membership:
 
         Raises:
             SupersededError: another process has this broker's id now.
+            RemovedError: it was unregistered.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew, name="session")

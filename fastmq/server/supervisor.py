@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Exit codes that another attempt would not change: configuration, port, directory.
 _FINAL_CODES: Final = frozenset({2, 3, 4})
+# A broker that was removed from the cluster; the others go on.
+_REMOVED_CODE: Final = 5
 # A broker that dies so often before it serves will not come to life by trying.
 _DEATHS_MAX: Final = 5
 _RESTART_PAUSE_S: Final = 0.2
@@ -175,6 +177,9 @@ class _Child:
             )
             code = await self.process.wait()
             if is_stopping():
+                return
+            if code == _REMOVED_CODE:
+                logger.warning("broker %d was removed: it is not started again", self.node_id)
                 return
             deaths = 1 if _is_there(self.ready_file) else deaths + 1
             if code in _FINAL_CODES or deaths >= _DEATHS_MAX:

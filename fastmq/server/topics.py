@@ -23,6 +23,7 @@ from fastmq.cluster import (
     plan_create_topics,
     plan_delete_topics,
     plan_moves,
+    plan_unregister,
 )
 from fastmq.cluster.names import is_internal_topic
 from fastmq.config import TopicConfig
@@ -162,6 +163,14 @@ class TopicManager(RunningTopics):
             return answers
 
         return await self._repeat(attempt)
+
+    async def unregister(self, broker_id: int) -> None:
+        """Remove a broker that has no partitions; see `plan_unregister`."""
+
+        async def attempt() -> None:
+            await self._commit(plan_unregister(self.image, broker_id))
+
+        await self._repeat(attempt)
 
     # Inside.
 

@@ -44,6 +44,7 @@ from fastmq.protocol.messages import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    unregister_broker,
 )
 from fastmq.records import NewRecord, build_batch
 
@@ -356,6 +357,7 @@ BUILD: dict[int, Build] = {
         topic_partitions=[elect_leaders.ElectLeadersTopic(topic=TOPIC, partitions=[0, 7])],
     ),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: _move,
+    ApiKey.UNREGISTER_BROKER: lambda v, _: unregister_broker.UnregisterBrokerRequest(broker_id=7),
     ApiKey.LIST_PARTITION_REASSIGNMENTS: lambda v, _: (
         list_partition_reassignments.ListPartitionReassignmentsRequest(topics=None)
     ),
@@ -390,6 +392,7 @@ _EXPECTED = {
     ApiKey.HEARTBEAT: {25},
     ApiKey.SYNC_GROUP: {25},
     ApiKey.LEAVE_GROUP: {0, 25},
+    ApiKey.UNREGISTER_BROKER: {42},
 }
 
 

@@ -89,6 +89,10 @@ void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermar
  * FMQ_OK, FMQ_ERR_FENCED_LEADER_EPOCH for an older epoch, or -ENOMEM. */
 int fmq_partition_follow(fmq_partition *partition, int32_t leader_epoch);
 
+/* How many offsets a follower is behind the high watermark that its leader told last; -1: it has
+ * told none.  0 for others. */
+int64_t fmq_partition_lag(fmq_partition *partition);
+
 typedef struct fmq_fetcher fmq_fetcher;
 
 typedef struct fmq_fetcher_options {

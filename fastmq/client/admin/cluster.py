@@ -6,8 +6,9 @@ from fastmq.client.admin.refusals import refusal
 from fastmq.client.admin.results import BrokerInfo, ClusterDescription, LogDir, ReplicaSize
 from fastmq.client.admin.steps import Ask, Steps
 from fastmq.client.admin.topics import metadata_of
-from fastmq.client.calls import AnyNode, Node
+from fastmq.client.calls import AnyNode, Node, Request
 from fastmq.errors import ErrorCode, error_code
+from fastmq.protocol import ApiKey
 from fastmq.protocol.messages.describe_cluster import DescribeClusterRequest
 from fastmq.protocol.messages.describe_log_dirs import (
     DescribeLogDirsRequest,
@@ -16,13 +17,23 @@ from fastmq.protocol.messages.describe_log_dirs import (
 
 __all__ = ["describe_cluster", "describe_log_dirs"]
 
+# Brokers that do not serve are told of from here on (KIP-1073).
+_FENCED_FROM = 2
 
-def describe_cluster() -> Steps[ClusterDescription]:
-    """Describe the brokers, sorted by id."""
-    (response,) = yield [Ask(AnyNode(), DescribeClusterRequest())]
+
+def describe_cluster(*, fenced: bool = False) -> Steps[ClusterDescription]:
+    """Describe the brokers, sorted by id; those that do not serve, too, where it is wanted."""
+
+    def build(version: int) -> DescribeClusterRequest:
+        return DescribeClusterRequest(include_fenced_brokers=fenced and version >= _FENCED_FROM)
+
+    (response,) = yield [Ask(AnyNode(), Request(ApiKey.DESCRIBE_CLUSTER, build))]
     if response.error_code:
         raise refusal(response.error_code, "the cluster", response.error_message)
-    brokers = [BrokerInfo(row.broker_id, row.host, row.port, row.rack) for row in response.brokers]
+    brokers = [
+        BrokerInfo(row.broker_id, row.host, row.port, row.rack, row.is_fenced)
+        for row in response.brokers
+    ]
     return ClusterDescription(
         response.cluster_id,
         response.controller_id,

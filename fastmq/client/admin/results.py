@@ -29,6 +29,7 @@ __all__ = [
     "OffsetMove",
     "PartitionDescription",
     "PartitionLag",
+    "Reassignment",
     "ReplicaSize",
     "TopicDescription",
 ]
@@ -219,6 +220,7 @@ class BrokerInfo:
     host: str
     port: int
     rack: str | None
+    is_fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,15 @@ class ClusterDescription:
     cluster_id: str
     controller_id: int
     brokers: tuple[BrokerInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reassignment:
+    """A move that is under way: `adding` catch up, and `removing` leave when they have."""
+
+    replicas: tuple[int, ...]
+    adding: tuple[int, ...]
+    removing: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`fastmq.Admin`: administration from programs that block."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,6 +11,7 @@ from fastmq.client.admin import groups as _groups
 from fastmq.client.admin import lag as _lag
 from fastmq.client.admin import offsets as _offsets
 from fastmq.client.admin import partitions as _partitions
+from fastmq.client.admin import reassignments as _reassignments
 from fastmq.client.admin import topics as _topics
 from fastmq.client.admin.results import (
     ClusterDescription,
@@ -24,6 +25,7 @@ from fastmq.client.admin.results import (
     NewTopic,
     OffsetMove,
     PartitionLag,
+    Reassignment,
     TopicDescription,
 )
 from fastmq.client.admin.steps import Steps, run_steps
@@ -40,6 +42,7 @@ from fastmq.client.fronts.positions import (
 from fastmq.client.options import ClientOptions, read_options
 from fastmq.client.pumps.blocking import BlockingPump, monotonic_ms
 from fastmq.client.topic_partition import TopicPartition
+from fastmq.errors import KafkaError
 
 __all__ = ["Admin"]
 
@@ -485,10 +488,67 @@ class Admin:
             )
         )
 
-    def describe_cluster(self) -> ClusterDescription:
-        """Return the brokers and which of them is the controller."""
-        return self._run(_cluster.describe_cluster())
+    def describe_cluster(self, *, fenced: bool = False) -> ClusterDescription:
+        """Return the brokers and which of them is the controller.
+
+        Args:
+            fenced: brokers that are registered and do not serve, too.
+        """
+        return self._run(_cluster.describe_cluster(fenced=fenced))
 
     def describe_log_dirs(self, node_ids: Iterable[int] | None = None) -> list[LogDir]:
         """Return the log directories of brokers (None: all) with the sizes of partitions."""
         return self._run(_cluster.describe_log_dirs(node_ids))
+
+    # ----------------------------------------------------------------- where partitions are
+
+    def reassign(self, moves: Mapping[tuple[str, int], Sequence[int] | None]) -> None:
+        """Move partitions to other brokers, while they serve.
+
+        Returns when the moves have begun; `list_reassignments` tells which are not done yet.
+
+        Args:
+            moves: broker ids by partition, the preferred leader first; None cancels a move.
+
+        Raises:
+            KafkaError: INVALID_REPLICA_ASSIGNMENT, NO_REASSIGNMENT_IN_PROGRESS.
+        """
+        self._run(
+            _reassignments.reassign(
+                {partition_name(name): wanted for name, wanted in moves.items()},
+                timeout_ms=self._options.request_timeout_ms,
+            )
+        )
+
+    def list_reassignments(
+        self, partitions: Iterable[tuple[str, int]] | None = None
+    ) -> dict[TopicPartition, Reassignment]:
+        """Return the moves that are under way, of some partitions or (None) of all."""
+        names = None if partitions is None else [partition_name(one) for one in partitions]
+        return self._run(
+            _reassignments.list_reassignments(names, timeout_ms=self._options.request_timeout_ms)
+        )
+
+    def elect_leaders(
+        self, partitions: Iterable[tuple[str, int]] | None = None, *, unclean: bool = False
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Elect preferred leaders.
+
+        Args:
+            partitions: of which; None: all.
+            unclean: where nobody in sync is left, let any replica lead. Records are lost.
+
+        Returns:
+            By partition why it has no other leader now, None where it has; those that need none
+            are left out.
+        """
+        names = None if partitions is None else [partition_name(one) for one in partitions]
+        return self._run(
+            _reassignments.elect_leaders(
+                names, unclean=unclean, timeout_ms=self._options.request_timeout_ms
+            )
+        )
+
+    def unregister_broker(self, node_id: int) -> None:
+        """Remove a broker that has no partitions and does not come back."""
+        self._run(_reassignments.unregister_broker(node_id))

@@ -1,7 +1,7 @@
 """`fastmq.aio.Admin`: administration from async programs, under trio and asyncio."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ from fastmq.client.admin import groups as _groups
 from fastmq.client.admin import lag as _lag
 from fastmq.client.admin import offsets as _offsets
 from fastmq.client.admin import partitions as _partitions
+from fastmq.client.admin import reassignments as _reassignments
 from fastmq.client.admin import topics as _topics
 from fastmq.client.admin.results import (
     ClusterDescription,
@@ -26,6 +27,7 @@ from fastmq.client.admin.results import (
     NewTopic,
     OffsetMove,
     PartitionLag,
+    Reassignment,
     TopicDescription,
 )
 from fastmq.client.admin.steps import Steps, run_steps
@@ -43,7 +45,7 @@ from fastmq.client.options import ClientOptions, read_options
 from fastmq.client.pumps.anyio import AnyioPump
 from fastmq.client.pumps.poller import monotonic_ms
 from fastmq.client.topic_partition import TopicPartition
-from fastmq.errors import ClientClosed
+from fastmq.errors import ClientClosed, KafkaError
 
 __all__ = ["Admin"]
 
@@ -359,10 +361,49 @@ class Admin:
             )
         )
 
-    async def describe_cluster(self) -> ClusterDescription:
-        """Return the brokers and which of them is the controller."""
-        return await self._run(_cluster.describe_cluster())
+    async def describe_cluster(self, *, fenced: bool = False) -> ClusterDescription:
+        """Return the brokers and which of them is the controller.
+
+        Args:
+            fenced: brokers that are registered and do not serve, too.
+        """
+        return await self._run(_cluster.describe_cluster(fenced=fenced))
 
     async def describe_log_dirs(self, node_ids: Iterable[int] | None = None) -> list[LogDir]:
         """Return the log directories of brokers (None: all) with the sizes of partitions."""
         return await self._run(_cluster.describe_log_dirs(node_ids))
+
+    # ----------------------------------------------------------------- where partitions are
+
+    async def reassign(self, moves: Mapping[tuple[str, int], Sequence[int] | None]) -> None:
+        """Begin to move partitions to other brokers, or (None) cancel moves."""
+        await self._run(
+            _reassignments.reassign(
+                {partition_name(name): wanted for name, wanted in moves.items()},
+                timeout_ms=self._options.request_timeout_ms,
+            )
+        )
+
+    async def list_reassignments(
+        self, partitions: Iterable[tuple[str, int]] | None = None
+    ) -> dict[TopicPartition, Reassignment]:
+        """Return the moves that are under way, of some partitions or (None) of all."""
+        names = None if partitions is None else [partition_name(one) for one in partitions]
+        return await self._run(
+            _reassignments.list_reassignments(names, timeout_ms=self._options.request_timeout_ms)
+        )
+
+    async def elect_leaders(
+        self, partitions: Iterable[tuple[str, int]] | None = None, *, unclean: bool = False
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Elect preferred leaders, or uncleanly any; tell by partition why that was not done."""
+        names = None if partitions is None else [partition_name(one) for one in partitions]
+        return await self._run(
+            _reassignments.elect_leaders(
+                names, unclean=unclean, timeout_ms=self._options.request_timeout_ms
+            )
+        )
+
+    async def unregister_broker(self, node_id: int) -> None:
+        """Remove a broker that has no partitions and does not come back."""
+        await self._run(_reassignments.unregister_broker(node_id))

@@ -61,6 +61,7 @@ ROUTES: Final[dict[int, Route]] = {
     ApiKey.LIST_PARTITION_REASSIGNMENTS: _route(
         Kind.INLINE, "reassignments", "handle_list_partition_reassignments"
     ),
+    ApiKey.UNREGISTER_BROKER: _route(Kind.SLOW, "cluster", "handle_unregister_broker"),
     # Between brokers.
     ApiKey.ALTER_PARTITION: _route(
         Kind.SLOW, "alter_partition", "handle_alter_partition", advertised=False

@@ -1,9 +1,12 @@
-"""DescribeCluster and DescribeLogDirs. Source: KIP-700, KIP-919, KIP-113, KIP-827."""
+"""DescribeCluster, DescribeLogDirs, UnregisterBroker.
+
+Source: KIP-700, KIP-919, KIP-1073, KIP-113, KIP-827, KIP-631.
+"""
 
 import trio
 
 from fastmq._native.core import Partition, PartitionError
-from fastmq.errors import ErrorCode
+from fastmq.errors import ErrorCode, KafkaError
 from fastmq.protocol.messages.describe_cluster import (
     DescribeClusterBroker,
     DescribeClusterRequest,
@@ -16,11 +19,15 @@ from fastmq.protocol.messages.describe_log_dirs import (
     DescribeLogDirsResult,
     DescribeLogDirsTopicResult,
 )
+from fastmq.protocol.messages.unregister_broker import (
+    UnregisterBrokerRequest,
+    UnregisterBrokerResponse,
+)
 from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request
 from fastmq.server.handlers.metadata import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED
 
-__all__ = ["handle_describe_cluster", "handle_describe_log_dirs"]
+__all__ = ["handle_describe_cluster", "handle_describe_log_dirs", "handle_unregister_broker"]
 
 _ENDPOINT_BROKERS = 1
 
@@ -38,20 +45,45 @@ def handle_describe_cluster(
         return DescribeClusterResponse(
             error_code=code, error_message="this is the endpoint of a broker"
         )
+    brokers = [
+        DescribeClusterBroker(broker_id=b.node_id, host=b.host, port=b.port, rack=b.rack)
+        for b in context.brokers(request.connection.listener)
+    ]
+    if message.include_fenced_brokers:
+        brokers += _fenced(context, request)
     return DescribeClusterResponse(
         error_message=None,
         cluster_id=context.cluster_id,
         controller_id=context.controller_id,
-        brokers=[
-            DescribeClusterBroker(broker_id=b.node_id, host=b.host, port=b.port, rack=b.rack)
-            for b in context.brokers(request.connection.listener)
-        ],
+        brokers=brokers,
         cluster_authorized_operations=(
             CLUSTER_OPERATIONS
             if message.include_cluster_authorized_operations
             else OPERATIONS_NOT_ASKED
         ),
     )
+
+
+def _fenced(context: BrokerContext, request: Request) -> list[DescribeClusterBroker]:
+    found = []
+    for broker_id in sorted(context.fenced_brokers()):
+        broker = context.topics.image.brokers[broker_id]
+        endpoint = broker.endpoint(request.connection.listener.name)
+        row = DescribeClusterBroker(broker_id=broker_id, rack=broker.rack, is_fenced=True)
+        if endpoint is not None:
+            row.host, row.port = endpoint.host, endpoint.port
+        found.append(row)
+    return found
+
+
+async def handle_unregister_broker(
+    context: BrokerContext, _request: Request, message: UnregisterBrokerRequest
+) -> UnregisterBrokerResponse:
+    """Remove a broker that has no partitions any more."""
+    if context.membership is None:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, "the only broker cannot be removed")
+    await context.topics.unregister(message.broker_id)
+    return UnregisterBrokerResponse(error_message=None)
 
 
 async def handle_describe_log_dirs(
@@ -85,7 +117,7 @@ def _describe(context: BrokerContext, wanted: list[Partition]) -> list[DescribeL
             DescribeLogDirsPartition(
                 partition_index=handle.index,
                 partition_size=size,
-                offset_lag=0,
+                offset_lag=handle.lag(),
                 is_future_key=False,
             )
         )
