@@ -225,6 +225,7 @@ void fmq_partition_note_append(fmq_partition *partition, const fmq_append *appen
         break;
     }
     if (partition->replicas != NULL && !append->deferred) {
+        partition->replicas->woken_end = fmq_replicas_readable_end(partition);
         wake_fetches(&partition->replicas->fetch_waits, (int64_t)append->size);
     }
 }
@@ -417,7 +418,10 @@ void fmq_partition_wake_fetches(fmq_partition *partition, int64_t bytes) {
 static void advance_local(fmq_partition *partition, int64_t local_end) {
     fmq_replicas *replicas = partition->replicas;
     finish_waits(partition, &replicas->sync_waits, local_end, FMQ_OK);
-    if (partition->config->flush == FMQ_FLUSH_ACK) {
+    int64_t readable = fmq_replicas_readable_end(partition);
+    /* Followers come here, too, with each fetch: one of them must not wake the others by that. */
+    if (partition->config->flush == FMQ_FLUSH_ACK && readable != replicas->woken_end) {
+        replicas->woken_end = readable;
         wake_fetches(&replicas->fetch_waits, INT64_MAX); /* deferred appends are in the file now */
     }
     if (replicas->fetcher != NULL) {
@@ -504,6 +508,7 @@ static void settle_cut(fmq_partition *partition) {
     fmq_corrupt_forget(partition);
     fmq_sync_recount(partition);
     partition->stable_bytes = partition->end_bytes;
+    partition->replicas->woken_end = -1;
     memset(partition->replicas->marks, 0, sizeof partition->replicas->marks);
     fmq_partition_wake_fetches(partition, INT64_MAX);
 }

@@ -12,7 +12,7 @@ bool fmq_replicas_make(fmq_partition *partition) {
     memset(replicas, 0, sizeof *replicas);
     replicas->partition = partition;
     replicas->epoch_start = replicas->known_watermark = replicas->leader_watermark = -1;
-    replicas->asked_offset = -1;
+    replicas->asked_offset = replicas->woken_end = -1;
     fmq_list_init(&replicas->link);
     fmq_list_init(&replicas->fetch_waits);
     partition->replicas = replicas;
@@ -32,7 +32,7 @@ void fmq_replicas_free(fmq_partition *partition) {
 void fmq_replicas_stop(fmq_partition *partition) {
     fmq_list_remove(&partition->replicas->link);
     partition->replicas->count = partition->replicas->in_sync = 0;
-    partition->replicas->leader_watermark = -1;
+    partition->replicas->leader_watermark = partition->replicas->woken_end = -1;
 }
 
 fmq_other *fmq_replicas_find(const fmq_replicas *replicas, int32_t broker_id) {

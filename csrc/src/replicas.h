@@ -24,6 +24,7 @@ typedef struct fmq_replicas {
     fmq_partition *partition;
     fmq_list link;             /* engine->replicated, while we lead */
     fmq_list fetch_waits;      /* fetches of followers: woken by appends, not by the watermark */
+    int64_t woken_end;         /* readable end when they were woken last; -1: never */
     fmq_wait_queue sync_waits; /* produces with acks=1 that wait for our own sync only */
     fmq_other *others;
     int32_t count;

@@ -262,6 +262,25 @@ def test_a_follower_is_woken_by_an_append_and_not_by_the_watermark(quick: Cluste
     assert trouble == []
 
 
+def test_a_waiting_follower_is_not_woken_by_the_fetch_of_another(cluster: Cluster) -> None:
+    links = cluster.lead(0, 1)
+    leader = cluster.nodes[0]
+    leader.harness.client().send(9, produce((0, batch(b"a"))))
+    for node in cluster.nodes[1:]:
+        node.catch_up(links[node.broker_id], 1)
+    waiting = cluster.nodes[1]
+    wait_until(lambda: waiting.partition.synced() == 1)
+    waiting.fetcher = Fetcher(
+        waiting.harness.engine, replica_id=1, broker_epoch=7, max_wait_ms=int(WAIT_S * 1000)
+    )
+    waiting.fetcher.add(waiting.partition)
+    links[1].sock.sendall(waiting.fetcher.request(1))
+    assert links[1].silent()
+    for _ in range(3):
+        assert cluster.nodes[2].fetch_once(links[2]) == []
+    assert links[1].silent()
+
+
 def test_only_peers_may_fetch_as_a_replica(quick: Cluster) -> None:
     quick.lead(0, 1)
     stranger = quick.nodes[0].harness.client()
