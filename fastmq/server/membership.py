@@ -14,7 +14,6 @@ was replaced and does not know it yet changes nothing. What it does is `fastmq.c
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -88,6 +87,7 @@ class Membership:
         cluster: commits to it.
         registration: plans the broker's row, see `Storage.registration`.
         config: gives the broker's settings as they are now.
+        boot_time_ms: a clock that goes on while the machine sleeps.
         on_valid: see `LeaseKeeper`.
         vitals: for how many milliseconds the reactor has been at one turn, and the oldest sync has
             run; beyond half the session's time-out the session is not renewed.
@@ -101,6 +101,7 @@ class Membership:
         cluster: ClusterStore,
         registration: Callable[[ClusterImage], list[Change]],
         config: Callable[[], BrokerConfig],
+        boot_time_ms: Callable[[], int],
         on_valid: Callable[[int], None] = lambda _: None,
         vitals: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
@@ -115,7 +116,7 @@ class Membership:
         self._keeper = LeaseKeeper(
             store,
             ttl_ms=session_timeout_ms,
-            clock_ms=_boot_time_ms,
+            clock_ms=boot_time_ms,
             on_valid=on_valid,
             may_renew=self._is_well,
         )
@@ -365,6 +366,7 @@ class Membership:
         try:
             if self._cluster.image.controller is None:
                 await self._become_controller()
+            self._take_over_reign()
             return not self.is_controller or await self._carry_out(
                 lambda image: plan_cluster(image, self._rules(image))
             )
@@ -381,10 +383,16 @@ class Membership:
             if before.controller is not None or not self._keeper.is_valid():
                 return
             await self._cluster.commit([PutController(self._node_id, self._keeper.id, 0)])
-            controller = self._cluster.image.controller
-            assert controller is not None
-            self._reign = controller.revision
         logger.info("broker %d is the controller", self._node_id)
+
+    def _take_over_reign(self) -> None:
+        """Reign where the key is ours though the store's answer was lost.
+
+        The key of an incarnation before this one went with its registration.
+        """
+        controller = self._cluster.image.controller
+        if controller is not None and controller.id == self._node_id:
+            self._reign = controller.revision
 
     async def _carry_out(self, plan: Callable[[ClusterImage], list[Change]]) -> bool:
         """Commit what a plan finds; True when there is no more."""
@@ -469,9 +477,3 @@ def _end_incarnation(image: ClusterImage, broker_id: int) -> list[Change]:
     if image.controller is not None and image.controller.id == broker_id:
         changes.append(DropController(image.controller.revision))
     return changes
-
-
-def _boot_time_ms() -> int:
-    """Return a time that goes on while the machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1_000_000
