@@ -14,7 +14,7 @@ STUBBED = $(patsubst fastmq/_native/%.pyi,fastmq._native.%,$(wildcard fastmq/_na
 	fastmq._native.syscalls
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability \
+.PHONY: help build debug lint format type stubs test test-c cross-macos test-native fuzz rel-fuzz interop reliability sim sim-many \
 	rel-cluster rel-faults rel-disks rel-store rel-rot rel-long bench compare bench-compare docs docs-check dist check ci clean
 
 help: ## print this list
@@ -69,6 +69,12 @@ rel-fuzz: build ## every C fuzz target for FUZZ_SECONDS, then 20 million request
 
 interop: build ## clients that others wrote, full size
 	$(PYTHON) -m pytest tests/interop -m "slow or not slow" -s -n 0
+
+sim: ## simulate one cluster: make sim SEED=7
+	$(PYTHON) -m fastmq.testing.sim --seed $(SEED)
+
+sim-many: ## simulate many clusters, half of them new ones: make sim-many N=10000
+	$(PYTHON) -m fastmq.testing.sim --count $(or $(N),1000) --fresh $$(($(or $(N),1000) / 2))
 
 rel-cluster: build ## kill brokers of a cluster under load, 25 times
 	$(PYTHON) -m pytest tests/reliability/test_cluster_kill.py -m "slow or not slow" -s -n 0

@@ -315,6 +315,7 @@ struct fmq_engine {
     int64_t throttle_rate;  /* bytes per second to throttled followers; 0: no limit */
     int64_t throttle_room;  /* bytes that may leave now; below 0: too many have */
     int64_t throttle_ns;    /* when the room was counted */
+    bool syncs_held;        /* the disk is to be slow: see fmq_engine_hold_syncs */
     bool hints_told;        /* Python knows that fmq_engine_isr_hints has something */
     fmq_sync_result *sync_done_head;
     fmq_sync_result *sync_done_tail;

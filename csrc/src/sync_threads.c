@@ -330,7 +330,7 @@ void fmq_sync_due(fmq_engine *engine) {
         fmq_list_remove(&partition->dirty_link);
         fmq_sync_request(partition);
     }
-    if (engine->options.sync_threads > 0) {
+    if (engine->options.sync_threads > 0 || engine->syncs_held) {
         return;
     }
     for (fmq_dir *dir = engine->dirs; dir != NULL; dir = dir->next) {
@@ -340,6 +340,13 @@ void fmq_sync_due(fmq_engine *engine) {
         }
     }
     fmq_sync_collect(engine);
+}
+
+void fmq_engine_hold_syncs(fmq_engine *engine, bool held) {
+    fmq_lock_take(&engine->lock);
+    engine->syncs_held = held;
+    fmq_engine_wake(engine);
+    fmq_lock_give(&engine->lock);
 }
 
 void fmq_sync_wait_idle(fmq_partition *partition) {

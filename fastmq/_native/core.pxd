@@ -116,6 +116,7 @@ cdef extern from "fastmq/engine.h" nogil:
     int fmq_engine_run_once(fmq_engine *engine, int timeout_ms)
     const char *fmq_engine_poller()
     int fmq_engine_poll_fd(const fmq_engine *engine)
+    void fmq_engine_hold_syncs(fmq_engine *engine, bint held)
     int fmq_engine_next_timeout_ms(fmq_engine *engine)
     int fmq_engine_run(fmq_engine *engine)
     void fmq_engine_stop(fmq_engine *engine)
@@ -196,6 +197,7 @@ cdef extern from "fastmq/engine.h" nogil:
         int32_t segment_count
         bint open
         bint leader
+        bint follower
 
     int fmq_engine_add_partition(fmq_engine *engine, const fmq_partition_options *options,
                                  fmq_partition **out)

@@ -11,6 +11,8 @@ from typing import Final, final
 
 from typing_extensions import Buffer
 
+from fastmq._native.sim_env import SimEnv
+
 # Kinds of event that `Engine.take` returns as the first element of a tuple.
 EVENT_FRAME: Final[int]  # (EVENT_FRAME, conn_id, api_key, api_version, corr_id, frame: bytes)
 EVENT_CLOSED: Final[int]  # (EVENT_CLOSED, conn_id, reason: str, tag: int)
@@ -38,6 +40,9 @@ SLOW_FETCH: Final[int]  # Fetch frames that touch the partition go to Python
 COMPACTED: Final[int]  # cleanup.policy has compact: records need keys
 
 POLLER: Final[str]  # what this build waits with: epoll, kqueue, poll
+
+def system_env() -> object:
+    """Return the system's `fmq_env` as a capsule, for `SimEnv`."""
 
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int: ...
 
@@ -113,6 +118,7 @@ class Partition:
         told none yet. 0 of others."""
     def set_throttled(self, throttled: bool) -> None:
         """Whether `Engine.set_throttle` holds for this partition; while it is led."""
+    def is_leader(self) -> bool: ...
     def set_watermark(self, high_watermark: int) -> None:
         """Where the high watermark was at the last stop; before the log of a replicated partition
         is opened."""
@@ -176,7 +182,11 @@ class Engine:
         flush_interval_ms: int = 10,
         has_peers: bool = False,
         test_mode: bool = False,
-    ) -> None: ...
+        env: SimEnv | None = None,
+    ) -> None:
+        """Make an engine; `env`: its files and clocks are those of a simulation."""
+    def hold_syncs(self, held: bool) -> None:
+        """With `sync_threads=0`: begin no sync until told otherwise, as if the disk were slow."""
     # Test mode only (RuntimeError otherwise): what the engine takes for wall time is so much ahead
     # of the real one; writes to logs fail with an errno, 0 ends that.
     def set_wall_offset(self, offset_ms: int) -> None: ...

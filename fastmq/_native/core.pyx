@@ -11,9 +11,11 @@ import signal
 import threading
 import time
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.string cimport memset
 
 EVENT_FRAME = FMQ_EVENT_FRAME
@@ -58,6 +60,10 @@ def crc32c(data, uint32_t crc=0):
         result = fmq_crc32c(crc, view.buf, <size_t>view.len)
     PyBuffer_Release(&view)
     return result
+
+
+def system_env():
+    return PyCapsule_New(<void *>fmq_env_system(), "fmq_env", NULL)
 
 
 class PartitionError(Exception):
@@ -130,6 +136,8 @@ cdef class PartitionConfig:
             fmq_partition_config_unref(fmq_env_system(), self.config)
 
 
+# Never cleared by the garbage collector before its __dealloc__, which still needs the engine.
+@cython.no_gc_clear
 cdef class Partition:
     cdef fmq_partition *handle
     cdef Engine engine  # outlives its partitions
@@ -265,6 +273,12 @@ cdef class Partition:
             )
             for i in range(min(count, 64))
         ]
+
+    def is_leader(self):
+        cdef fmq_partition_view out
+        with nogil:
+            fmq_partition_peek(self.handle, &out)
+        return out.leader
 
     def is_follower(self):
         cdef fmq_partition_view out
@@ -425,9 +439,12 @@ cdef class Partition:
         check(rc, f"deleting {self.topic}-{self.index}")
 
 
+# Never cleared by the garbage collector before its __dealloc__, which still needs its env.
+@cython.no_gc_clear
 cdef class Engine:
     cdef fmq_engine *handle
     cdef fmq_env_test *test_env  # NULL: the real world as it is
+    cdef object given_env  # lives as long as the engine
     cdef object thread
     cdef bint threaded
 
@@ -447,9 +464,10 @@ cdef class Engine:
         int64_t flush_interval_ms=10,
         bint has_peers=False,
         bint test_mode=False,
+        env=None,
     ):
         cdef fmq_engine_options options
-        cdef const fmq_env *env = fmq_env_system()
+        cdef const fmq_env *used = fmq_env_system()
         fmq_engine_options_default(&options)
         options.node_id = node_id
         options.max_open_files = max_open_files
@@ -462,12 +480,15 @@ cdef class Engine:
         options.sync_threads = sync_threads
         options.flush_interval_ms = flush_interval_ms
         options.has_peers = has_peers
-        if test_mode:
+        if env is not None:
+            self.given_env = env
+            used = <const fmq_env *>PyCapsule_GetPointer(env.capsule(), "fmq_env")
+        elif test_mode:
             self.test_env = fmq_env_test_new()
             if self.test_env == NULL:
                 raise MemoryError()
-            env = fmq_env_test_env(self.test_env)
-        cdef int rc = fmq_engine_create(env, NULL, &options, &self.handle)
+            used = fmq_env_test_env(self.test_env)
+        cdef int rc = fmq_engine_create(used, NULL, &options, &self.handle)
         if rc != 0:
             raise OSError(-rc, os.strerror(-rc))
         self.threaded = thread
@@ -483,6 +504,10 @@ cdef class Engine:
         if self.test_env == NULL:
             raise RuntimeError("the clock moves only in test mode")
         fmq_env_test_set_wall_offset(self.test_env, offset_ms)
+
+    def hold_syncs(self, bint held):
+        with nogil:
+            fmq_engine_hold_syncs(self.handle, held)
 
     def set_write_error(self, int error):
         if self.test_env == NULL:
@@ -719,6 +744,8 @@ cdef class Engine:
         }
 
 
+# Never cleared by the garbage collector before its __dealloc__, which still needs the engine.
+@cython.no_gc_clear
 cdef class Fetcher:
     cdef fmq_fetcher *handle
     cdef Engine engine  # outlives its fetchers

@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -42,15 +41,17 @@ from fastmq.server.context import BrokerContext
 from fastmq.server.coordinators import CoordinatorDriver
 from fastmq.server.dispatch import Dispatcher
 from fastmq.server.handlers import ROUTES
-from fastmq.server.listeners import OpenListener, accept_connections, open_listener
+from fastmq.server.listeners import OpenListener
 from fastmq.server.membership import Membership
 from fastmq.server.replication import Replication
 from fastmq.server.roles import LoneRoles, Roles
 from fastmq.server.storage import Storage
-from fastmq.server.store import ClusterStore, ProducerIds, make_store, stands_alone
+from fastmq.server.store import ClusterStore, ProducerIds, stands_alone
 from fastmq.server.topics import TopicManager
+from fastmq.server.world import World
 
 if TYPE_CHECKING:
+    from fastmq._native.sim_env import SimEnv
     from fastmq.server.test_mode import TestMode
 
 __all__ = ["Announcement", "StorageFailedError", "run_broker"]
@@ -89,6 +90,8 @@ async def run_broker(
     announce: Callable[[Announcement], None] = lambda _: None,
     stop: trio.Event | None = None,
     test_mode: "TestMode | None" = None,
+    world: World | None = None,
+    on_context: Callable[[BrokerContext], None] = lambda _: None,
 ) -> None:
     """Run one broker until it is told to stop.
 
@@ -98,6 +101,8 @@ async def run_broker(
         announce: called at the same moment.
         stop: ends it when set; None = SIGTERM and SIGINT do.
         test_mode: of `fastmq.testing`: faults and a clock that can be moved.
+        world: the machine that it runs on; None = the real one.
+        on_context: gets the broker's parts when it serves.
 
     Raises:
         ConfigError: the configuration cannot work here (AddressInUseError: a port is taken), or
@@ -107,9 +112,9 @@ async def run_broker(
     """
     if test_mode is not None:
         test_mode.check(config)
-    broker = _Broker(config, test_mode)
+    broker = _Broker(config, test_mode, world or World())
     try:
-        await broker.live(ready_file, announce, stop)
+        await broker.live(ready_file, announce, stop, on_context)
     except BaseExceptionGroup as group:
         # Nurseries wrap what is raised in them; the operator's mistakes are told plainly.
         told = [exc for exc in _leaves(group) if isinstance(exc, FastmqError)]
@@ -125,8 +130,9 @@ async def run_broker(
 class _Broker:
     """The life of one broker; `started` is the whole of it."""
 
-    def __init__(self, config: BrokerConfig, test_mode: "TestMode | None" = None) -> None:
+    def __init__(self, config: BrokerConfig, test_mode: "TestMode | None", world: World) -> None:
         self._config = config
+        self._world = world
         self._test_mode = test_mode
         self._stop = trio.Event()
         self._serves = False
@@ -145,6 +151,7 @@ class _Broker:
         ready_file: Path | None,
         announce: Callable[[Announcement], None],
         stop: trio.Event | None,
+        on_context: Callable[[BrokerContext], None],
     ) -> None:
         """Start, serve until told to stop, stop."""
         async with trio.open_nursery() as nursery:
@@ -160,6 +167,7 @@ class _Broker:
                 )
                 with _ready(ready_file, context, announcement):
                     announce(announcement)
+                    on_context(context)
                     self._serves = True
                     await trio.to_thread.run_sync(trim_memory)  # what the start took for a moment
                     await self._stop.wait()
@@ -190,13 +198,15 @@ class _Broker:
     async def started(self) -> AsyncIterator[BrokerContext]:
         """Start everything, and stop it in the opposite order."""
         config = self._config
-        with Storage.opened(config) as storage:
-            store = make_store(config, storage)
+        with Storage.opened(config, self._world) as storage:
+            store = self._world.store(config, storage)
             await store.open()
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(store.run, name="metadata store")
-                    engine = _make_engine(config, test_mode=self._test_mode is not None)
+                    engine = _make_engine(
+                        config, test_mode=self._test_mode is not None, env=self._world.env
+                    )
                     try:
                         async with self._serving(storage, store, engine) as context:
                             yield context
@@ -239,7 +249,7 @@ class _Broker:
                 nursery.start_soon(self._cache.run, name="metadata watch")
                 nursery.start_soon(context.topics.follow, name="topics")
                 nursery.start_soon(background.run, name="background")
-                context.listeners = _open_listeners(self._config)
+                context.listeners = self._world.open_listeners(self._config)
                 if self._replication is not None:
                     nursery.start_soon(self._replication.run, context, name="replication")
                 if self._membership is not None:
@@ -263,7 +273,7 @@ class _Broker:
         self, storage: Storage, store: Metastore, engine: Engine
     ) -> BrokerContext:
         config = self._config
-        cluster_id = await ensure_cluster_id(store, os.urandom)
+        cluster_id = await ensure_cluster_id(store, self._world.random_bytes)
         storage.join(cluster_id)
         cache = self._cache = MetadataCache(store, self._on_image)
         await cache.load()
@@ -276,13 +286,20 @@ class _Broker:
             roles = LoneRoles(config.node_id)
         else:
             self._membership = _make_membership(
-                self._current_config, store, cluster, storage, engine
+                self._current_config,
+                store,
+                cluster,
+                storage,
+                engine,
+                self._world.boot_time_ms,
             )
             await self._membership.register()
-            peer_secret = await ensure_peer_secret(store, os.urandom)
-            self._replication = Replication(config, engine, self._membership, peer_secret)
+            peer_secret = await ensure_peer_secret(store, self._world.random_bytes)
+            self._replication = Replication(
+                config, engine, self._membership, peer_secret, self._world
+            )
             roles = self._replication.roles
-        clock = Clock()
+        clock = Clock(wall_s=self._world.wall_s())
         topics = TopicManager(
             node_id=config.node_id,
             engine=engine,
@@ -290,6 +307,7 @@ class _Broker:
             storage=storage,
             config=self._current_config,
             roles=roles,
+            random_bytes=self._world.random_bytes,
         )
         group_config = _group_config(config)
         return BrokerContext(
@@ -304,7 +322,7 @@ class _Broker:
             producer_ids=ProducerIds(store),
             groups=CoordinatorDriver(
                 clock=clock,
-                make_shard=lambda _: GroupCoordinatorShard(group_config, _new_id),
+                make_shard=lambda _: GroupCoordinatorShard(group_config, self._new_id),
                 build_batch=build_batch,
                 iter_records=iter_records,
             ),
@@ -321,6 +339,10 @@ class _Broker:
             self._membership.note_image()
         if hasattr(self, "_context"):
             self._context.topics.note_image()
+
+    def _new_id(self) -> str:
+        raw = self._world.random_bytes(16).hex()
+        return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
     async def _prepare_groups(self) -> None:
         """Do ahead what the first consumer group would wait for."""
@@ -339,7 +361,7 @@ class _Broker:
                 connections = self._context.connections
                 for listener in self._context.listeners:
                     nursery.start_soon(
-                        accept_connections, listener, self._take_over, connections.accept_delay_s
+                        self._world.accept, listener, self._take_over, connections.accept_delay_s
                     )
 
     def _take_over(self, listener: OpenListener, sock: socket.socket, host: str) -> None:
@@ -414,8 +436,9 @@ async def _drive(engine: Engine) -> None:
         engine.run_once(0)
 
 
-def _make_engine(config: BrokerConfig, *, test_mode: bool) -> Engine:
+def _make_engine(config: BrokerConfig, *, test_mode: bool, env: "SimEnv | None") -> Engine:
     return Engine(
+        env=env,
         node_id=config.node_id,
         test_mode=test_mode,
         thread=not _is_nested(config),
@@ -426,22 +449,11 @@ def _make_engine(config: BrokerConfig, *, test_mode: bool) -> Engine:
         fetch_max_bytes=config.get_int("fetch.max.bytes"),
         idle_timeout_ms=config.get_int("connections.max.idle.ms"),
         frame_timeout_ms=config.get_int("fastmq.frame.timeout.ms"),
-        sync_threads=config.get_int("fastmq.sync.threads"),
+        # Nothing happens beside the event loop of a simulated broker.
+        sync_threads=config.get_int("fastmq.sync.threads") if env is None else 0,
         flush_interval_ms=config.get_int("fastmq.flush.interval.ms"),
         has_peers=not stands_alone(config),
     )
-
-
-def _open_listeners(config: BrokerConfig) -> list[OpenListener]:
-    opened: list[OpenListener] = []
-    send_buffer_bytes = config.get_int("socket.send.buffer.bytes")
-    try:
-        for number, spec in enumerate(config.listeners):
-            opened.append(open_listener(number, spec, send_buffer_bytes))
-    except BaseException:
-        _close_listeners(opened)
-        raise
-    return opened
 
 
 def _endpoints(listeners: list[OpenListener]) -> list[Endpoint]:
@@ -454,6 +466,7 @@ def _make_membership(
     cluster: ClusterStore,
     storage: Storage,
     engine: Engine,
+    boot_time_ms: Callable[[], int],
 ) -> Membership:
     return Membership(
         node_id=current().node_id,
@@ -461,6 +474,7 @@ def _make_membership(
         cluster=cluster,
         registration=lambda image: storage.registration(image, fenced=True),
         config=current,
+        boot_time_ms=boot_time_ms,
         on_valid=engine.set_lease,
         vitals=engine.vitals,
     )
@@ -481,11 +495,6 @@ def _group_config(config: BrokerConfig) -> GroupConfig:
         offsets_retention_ms=config.get_int("offsets.retention.minutes") * 60_000,
         offsets_retention_check_interval_ms=config.get_int("offsets.retention.check.interval.ms"),
     )
-
-
-def _new_id() -> str:
-    raw = secrets.token_hex(16)
-    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
 @contextmanager

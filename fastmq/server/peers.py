@@ -5,8 +5,7 @@ time: as messages (`call`), or as frames that somebody else writes and reads (`e
 a replica, which the engine speaks itself).
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, cast
 
 import trio
@@ -14,6 +13,7 @@ import trio
 from fastmq.auth import PEER_MECHANISM, PeerClient, PeerIdentity
 from fastmq.auth.peer import NONCE_SIZE
 from fastmq.errors import ConnectionFailed, ErrorCode, KafkaError
+from fastmq.ids import RandomBytes
 from fastmq.net import Connection
 from fastmq.net.frames import Frame, FrameReader
 from fastmq.protocol import Message
@@ -28,15 +28,20 @@ __all__ = ["AddressOf", "PeerCredentials", "PeerLink"]
 AddressOf = Callable[[int], tuple[str, int] | None]
 """Where a broker listens for others, by its id; None while that is not known."""
 
+Connect = Callable[[str, int], Awaitable[trio.SocketStream]]
+"""Opens a connection to a host and port; OSError when nobody is there."""
+
 _CONNECT_TIMEOUT_S = 3.0
 _FRAME_BYTES_MAX = 256 << 20
 
 
 class PeerCredentials(NamedTuple):
-    """How this broker proves itself."""
+    """How this broker reaches others and proves itself."""
 
     secret: bytes
     identity: PeerIdentity
+    connect: Connect
+    random_bytes: RandomBytes
 
 
 class PeerLink:
@@ -67,7 +72,7 @@ class PeerLink:
         """
         try:
             with trio.fail_after(timeout_s or _CONNECT_TIMEOUT_S):
-                link = cls(await trio.open_tcp_stream(host, port, happy_eyeballs_delay=0.1))
+                link = cls(await credentials.connect(host, port))
                 try:
                     await link._begin(credentials)
                 except BaseException:
@@ -83,7 +88,9 @@ class PeerLink:
         while not self._connection.is_ready:
             await self._receive()
             await self._flush()
-        exchange = PeerClient(credentials.secret, credentials.identity, os.urandom(NONCE_SIZE))
+        exchange = PeerClient(
+            credentials.secret, credentials.identity, credentials.random_bytes(NONCE_SIZE)
+        )
         answer = await self._ask(SaslHandshakeRequest(mechanism=PEER_MECHANISM), 1)
         chosen = cast("SaslHandshakeResponse", answer)
         if chosen.error_code != ErrorCode.NONE:

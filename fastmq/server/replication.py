@@ -14,6 +14,7 @@ from fastmq.server.membership import Membership
 from fastmq.server.peers import PeerCredentials
 from fastmq.server.remote_ends import RemoteEnds
 from fastmq.server.roles import ClusterRoles
+from fastmq.server.world import World
 
 __all__ = ["Replication"]
 
@@ -26,20 +27,26 @@ class Replication:
         engine: with the partitions.
         membership: registered.
         secret: by which brokers of the cluster know each other.
+        world: how they are reached.
 
     Attributes:
         roles: for the topic manager.
     """
 
     def __init__(
-        self, config: BrokerConfig, engine: Engine, membership: Membership, secret: bytes
+        self,
+        config: BrokerConfig,
+        engine: Engine,
+        membership: Membership,
+        secret: bytes,
+        world: World,
     ) -> None:
         self._engine = engine
         self._membership = membership
         self._listener = config.listeners[0].name
         self._lag_max_ms = config.get_int("replica.lag.time.max.ms")
         identity = PeerIdentity(config.node_id, membership.epoch)
-        self._credentials = PeerCredentials(secret, identity)
+        self._credentials = PeerCredentials(secret, identity, world.connect, world.random_bytes)
         self._sets = InSyncSets(config.node_id)
         self._fetchers = ReplicaFetchers(
             engine,

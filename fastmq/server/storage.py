@@ -9,9 +9,9 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from fastmq.cluster import (
     BrokerState,
@@ -37,11 +37,12 @@ from fastmq.log import (
     Reconciled,
 )
 
+if TYPE_CHECKING:
+    from fastmq.server.world import World
+
 __all__ = ["Home", "Storage", "holds_records"]
 
 logger = logging.getLogger(__name__)
-
-_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 
 class Home:
@@ -75,9 +76,10 @@ class Home:
 class Storage:
     """The open log directories."""
 
-    def __init__(self, dirs: LogDirs, config: BrokerConfig, disk: Disk) -> None:
+    def __init__(self, dirs: LogDirs, config: BrokerConfig, disk: Disk, boot_id: str) -> None:
         self._dirs = dirs
         self._config = config
+        self._boot_id = boot_id
         self.disk = disk
         # Per directory: the checkpoints as they are on disk, kept up to date by `checkpoint`.
         self._tables: list[dict[str, dict[PartitionKey, int]]] = []
@@ -86,19 +88,19 @@ class Storage:
 
     @classmethod
     @contextmanager
-    def opened(cls, config: BrokerConfig) -> Iterator["Storage"]:
+    def opened(cls, config: BrokerConfig, world: "World") -> Iterator["Storage"]:
         """Lock the directories for the time of the context.
 
         Raises:
             DirectoryInUseError: another broker has one of them.
             ConfigError: a directory cannot be used for another reason.
         """
-        disk = Disk(durable=_is_durable(config))
+        disk = world.disk(durable=_is_durable(config))
         dirs = LogDirs.open(
-            config.log_dirs, node_id=config.node_id, random_bytes=os.urandom, disk=disk
+            config.log_dirs, node_id=config.node_id, random_bytes=world.random_bytes, disk=disk
         )
         try:
-            yield cls(dirs, config, disk)
+            yield cls(dirs, config, disk, world.boot_id())
         finally:
             dirs.close()
 
@@ -159,7 +161,7 @@ class Storage:
             (),
             rack=self._config.get_str("broker.rack") or None,
             host=self._config.get_str("fastmq.host") or socket.gethostname(),
-            boot_id=_boot_id(),
+            boot_id=self._boot_id,
             fenced=fenced,
             directories=tuple(directory.id for directory in self._dirs.online()),
         )
@@ -322,13 +324,6 @@ class Storage:
 
 def _is_durable(config: BrokerConfig) -> bool:
     return config.get_str("fastmq.flush") != "never"
-
-
-def _boot_id() -> str:
-    """Return what names this run of the machine, empty where nothing does."""
-    with suppress(OSError):
-        return Path(_BOOT_ID_FILE).read_text(encoding="ascii").strip()
-    return ""
 
 
 def holds_records(path: str) -> bool:

@@ -1,5 +1,6 @@
 """Following another broker over real sockets: links, authentication, fetching, coming back."""
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from fastmq.server.dispatch import Dispatcher
 from fastmq.server.fetchers import ReplicaFetchers
 from fastmq.server.handlers import ROUTES
 from fastmq.server.peers import PeerCredentials, PeerLink
+from fastmq.server.world import World
 
 from support.batches import batch
 from support.engine import TOPIC_ID
@@ -57,7 +59,7 @@ class Node:
         self.appended: list[tuple[int, int]] = []
 
     def credentials(self, secret: bytes = SECRET) -> PeerCredentials:
-        return PeerCredentials(secret, PeerIdentity(self.node_id, 1))
+        return PeerCredentials(secret, PeerIdentity(self.node_id, 1), World().connect, os.urandom)
 
     def accept(self, sock: socket.socket) -> None:
         conn_id = self.engine.add_connection(sock.detach())

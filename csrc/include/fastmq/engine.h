@@ -68,6 +68,8 @@ int fmq_engine_run_once(fmq_engine *engine, int timeout_ms);
 int fmq_engine_poll_fd(const fmq_engine *engine);
 /* and how long it may be left alone otherwise (ms). */
 int fmq_engine_next_timeout_ms(fmq_engine *engine);
+/* With sync_threads 0: begin no sync until told otherwise, as if the disk were slow. */
+void fmq_engine_hold_syncs(fmq_engine *engine, bool held);
 /* Turn until fmq_engine_stop. */
 int fmq_engine_run(fmq_engine *engine);
 /* What this build waits with: "epoll", "kqueue", "poll". */
