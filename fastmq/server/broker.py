@@ -255,6 +255,7 @@ class _Broker:
                 if self._membership is not None:
                     await self._membership.enter(_endpoints(context.listeners))
                     nursery.start_soon(self._membership.run, name="membership")
+                    nursery.start_soon(context.producer_ids.keep_reserve, name="producer ids")
                 if self._config.get_str("fastmq.metrics.listener"):
                     self.metrics_address = await nursery.start(self._serve_metrics)
                 nursery.start_soon(self._accept_all, name="accept")

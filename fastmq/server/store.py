@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from fastmq.cluster import Change, ClusterImage
 from fastmq.config import BrokerConfig
 from fastmq.errors import ConfigError, ErrorCode, KafkaError
@@ -15,6 +17,7 @@ from fastmq.metastore import (
     Metastore,
     MetastoreError,
     MetastoreUnavailableError,
+    ProducerIdBlock,
     SQLiteMetastore,
     allocate_producer_ids,
 )
@@ -35,6 +38,9 @@ METADATA_FILE: Final = "fastmq-metadata.sqlite"
 CLUSTER_DIRECTORY: Final = "cluster"
 
 logger = logging.getLogger(__name__)
+
+# Between two attempts to take a block of producer ids ahead.
+_RESERVE_RETRY_S: Final = 1.0
 
 
 def stands_alone(config: BrokerConfig) -> bool:
@@ -131,12 +137,29 @@ class ClusterStore:
 
 
 class ProducerIds:
-    """Producer ids, taken from the store by the block."""
+    """Producer ids, taken from the store by the block.
+
+    `keep_reserve` holds a block ready, so that producers can begin while the store is away.
+    """
 
     def __init__(self, store: Metastore) -> None:
         self._store = store
         self._next = 0
         self._end = 0
+        self._reserve: ProducerIdBlock | None = None
+        self._reserve_taken = trio.Event()
+
+    async def keep_reserve(self) -> None:
+        """Hold a block ready, until cancelled."""
+        while True:
+            self._reserve_taken = trio.Event()
+            try:
+                self._reserve = await allocate_producer_ids(self._store)
+            except MetastoreError as exc:
+                logger.debug("no block of producer ids in reserve yet: %s", exc)
+                await trio.sleep(_RESERVE_RETRY_S)
+                continue
+            await self._reserve_taken.wait()
 
     async def next(self) -> int:
         """Return an id that was never given out before.
@@ -154,9 +177,13 @@ class ProducerIds:
         return drawn
 
     def next_nowait(self) -> int | None:
-        """Return an id of the block at hand, None when it is used up."""
+        """Return an id of the blocks at hand, None when they are used up."""
         if self._next >= self._end:
-            return None
+            if self._reserve is None:
+                return None
+            self._next, self._end = self._reserve
+            self._reserve = None
+            self._reserve_taken.set()
         self._next += 1
         return self._next - 1
 
