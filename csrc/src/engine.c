@@ -30,6 +30,7 @@ void fmq_engine_options_default(fmq_engine_options *options) {
         .max_buffered_bytes = 512ull << 20,
         .max_unanswered_frames = 256,
         .fetch_max_bytes = 55u << 20,
+        .fetch_sessions = 1000,
         .idle_timeout_ms = 600000,
         .frame_timeout_ms = 30000,
         .sync_threads = 4,
@@ -83,6 +84,7 @@ int fmq_engine_create(const fmq_env *env, const fmq_transport *transport,
     fmq_list_init(&engine->dirty);
     fmq_list_init(&engine->unsynced);
     fmq_list_init(&engine->replicated);
+    fmq_list_init(&engine->sessions);
     fmq_list_init(&engine->disk_waiters);
     fmq_writer_init(&engine->response, env);
     engine->now_ns = env->mono_ns(env->ctx);
@@ -129,6 +131,7 @@ void fmq_engine_destroy(fmq_engine *engine) {
     fmq_conn_bury(engine);
     fmq_lock_give(&engine->lock);
     engine_free_topics(engine);
+    fmq_sessions_free(engine);
     fmq_events_free(engine, engine->events_head);
     while (engine->dirs != NULL) {
         fmq_dir *dir = engine->dirs;
@@ -188,6 +191,7 @@ void fmq_engine_counters(fmq_engine *engine, fmq_counters *out) {
     *out = engine->counters;
     out->connections = engine->conn_count;
     out->parked_fetches = engine->heap_size;
+    out->fetch_sessions = engine->session_count;
     out->open_files = fmq_files_open_count(engine->files);
     fmq_lock_give(&engine->lock);
 }

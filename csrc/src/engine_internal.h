@@ -6,7 +6,7 @@
  *   sync_threads.c  log directories and their sync threads
  *   conn.c       connections: answers in order, output
  *   produce.c    the Produce request
- *   fetch.c      the Fetch request
+ *   fetch*.c     the Fetch request
  *   replicas.c   leading a partition that others follow   follower.c  following
  *   cold.c       reading what is not in the page cache
  *   reactor.c    the loop: receiving, cutting frames, deadlines
@@ -38,7 +38,9 @@
 #define FMQ_SYNC_HOLD_BYTES (256 << 10)    /* unless so much is to be written already */
 #define FMQ_RETRY_NS 500000000ll           /* after a write found no room */
 #define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
-#define FMQ_SWEEP_NS 500000000ll           /* deadlines of connections are looked at that often */
+#define FMQ_SESSION_BUCKETS 256
+#define FMQ_SESSION_BYTES_MAX (64u << 20) /* of all fetch sessions */
+#define FMQ_SWEEP_NS 500000000ll          /* deadlines of connections are looked at that often */
 
 typedef struct fmq_topic fmq_topic;
 typedef struct fmq_conn fmq_conn;
@@ -332,6 +334,11 @@ struct fmq_engine {
 
     /* Working space of the request that is being executed. */
     fmq_writer response;
+    fmq_list sessions; /* fetch sessions, the longest unused first */
+    struct fmq_session *sessions_by_id[FMQ_SESSION_BUCKETS];
+    uint32_t session_count;
+    uint64_t session_bytes;
+    uint64_t session_seed;
     struct fmq_produce_entry *produce_entries;
     uint32_t produce_capacity;
     struct fmq_fetch_entry *fetch_entries;
@@ -482,6 +489,7 @@ typedef struct fmq_request {
 
 fmq_verdict fmq_execute_produce(fmq_conn *conn, fmq_request *request);
 fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request);
+void fmq_sessions_free(fmq_engine *engine);
 void fmq_fetch_stop_waiting(fmq_conn *conn);
 void fmq_fetch_fire(fmq_conn *conn); /* answer the waiting Fetch with what there is */
 void fmq_fetch_fire_due(fmq_engine *engine);

@@ -4,23 +4,7 @@
  * follow in the epoch, and end at the offset, that the request was written with; so a change of the
  * leader while an answer is under way cannot mix two logs.
  */
-#include "replicas.h"
-
-#define FETCH_VERSION 18
-#define FETCH_HURRIED_WAIT_MS 5 /* while some partitions wait for a sync of ours */
-
-struct fmq_fetcher {
-    fmq_engine *engine;
-    fmq_fetcher_options options;
-    fmq_partition **partitions; /* by topic and index, so that a topic's stand together */
-    uint32_t count;
-    uint32_t capacity;
-    uint32_t first; /* of the next request: who is first is served first */
-    bool starved;   /* an event is owed when a sync has ended */
-    fmq_writer frame;
-    fmq_fetch_trouble *trouble;
-    uint32_t trouble_capacity;
-};
+#include "follower.h"
 
 int fmq_fetcher_create(fmq_engine *engine, const fmq_fetcher_options *options, fmq_fetcher **out) {
     fmq_fetcher *fetcher = fmq_alloc(engine->env, sizeof *fetcher);
@@ -63,6 +47,7 @@ void fmq_fetcher_detach(fmq_partition *partition) {
     if (fetcher == NULL) {
         return;
     }
+    fmq_fetcher_forget(fetcher, partition);
     uint32_t at = find_slot(fetcher, partition);
     fetcher->count--;
     memmove(&fetcher->partitions[at], &fetcher->partitions[at + 1],
@@ -140,6 +125,7 @@ void fmq_fetcher_destroy(fmq_fetcher *fetcher) {
     fmq_lock_give(&engine->lock);
     fmq_writer_free(&fetcher->frame);
     fmq_free(engine->env, fetcher->partitions);
+    fmq_free(engine->env, fetcher->forgotten);
     fmq_free(engine->env, fetcher->trouble);
     fmq_free(engine->env, fetcher);
 }
@@ -154,147 +140,6 @@ void fmq_fetcher_synced(fmq_fetcher *fetcher) {
         event->tag = fetcher->options.tag;
         fmq_event_push(fetcher->engine, event);
     }
-}
-
-/* ---- the request ----------------------------------------------------------------------------*/
-
-typedef enum fetch_state { FETCH_NOT, FETCH_AFTER_SYNC, FETCH_NOW } fetch_state;
-
-static fetch_state may_fetch(fmq_partition *partition) {
-    if (partition->role != FMQ_ROLE_FOLLOWER || partition->replicas->paused) {
-        return FETCH_NOT;
-    }
-    if (fmq_partition_open(partition) != FMQ_OK) {
-        return FETCH_NOT; /* its directory is offline, or about to be */
-    }
-    bool durable = partition->config->flush != FMQ_FLUSH_ACK ||
-                   fmq_log_synced(partition->log) >= fmq_log_end(partition->log);
-    return durable ? FETCH_NOW : FETCH_AFTER_SYNC;
-}
-
-/* Note in each partition whether, and from where, it is asked for; returns how many are. */
-static uint32_t choose(fmq_fetcher *fetcher, bool *hurried) {
-    uint32_t asked = 0;
-    *hurried = false;
-    for (uint32_t i = 0; i < fetcher->count; i++) {
-        fmq_partition *partition = fetcher->partitions[i];
-        fmq_replicas *replicas = partition->replicas;
-        fetch_state state = may_fetch(partition);
-        replicas->asked_offset = state == FETCH_NOW ? fmq_log_end(partition->log) : -1;
-        replicas->asked_epoch = partition->leader_epoch;
-        asked += state == FETCH_NOW;
-        *hurried = *hurried || state == FETCH_AFTER_SYNC;
-    }
-    return asked;
-}
-
-static void write_partition(fmq_fetcher *fetcher, const fmq_partition *partition) {
-    fmq_writer *w = &fetcher->frame;
-    fmq_write_i32(w, partition->index);
-    fmq_write_i32(w, partition->leader_epoch);
-    fmq_write_i64(w, partition->replicas->asked_offset);
-    fmq_write_i32(w, fmq_log_last_epoch(partition->log));
-    fmq_write_i64(w, fmq_log_start(partition->log));
-    fmq_write_i32(w, fetcher->options.partition_max_bytes);
-    fmq_write_no_tags(w, true);
-}
-
-/* The `i`-th partition from `first` on, or NULL when it is not asked for. */
-static fmq_partition *asked_at(const fmq_fetcher *fetcher, uint32_t i) {
-    fmq_partition *partition = fetcher->partitions[(fetcher->first + i) % fetcher->count];
-    return partition->replicas->asked_offset >= 0 ? partition : NULL;
-}
-
-/* Call with NULL to count the topics, then to write them. */
-static uint32_t walk_topics(fmq_fetcher *fetcher, fmq_writer *w) {
-    uint32_t topics = 0;
-    for (uint32_t i = 0; i < fetcher->count;) {
-        const fmq_partition *partition = asked_at(fetcher, i);
-        if (partition == NULL) {
-            i++;
-            continue;
-        }
-        uint32_t begin = i;
-        uint32_t in_topic = 0;
-        const fmq_partition *next = partition;
-        do {
-            in_topic += next != NULL;
-            i++;
-            next = i < fetcher->count ? asked_at(fetcher, i) : NULL;
-        } while (i < fetcher->count && (next == NULL || next->topic == partition->topic));
-        topics++;
-        if (w == NULL) {
-            continue;
-        }
-        fmq_write_raw(w, partition->topic->id, 16);
-        fmq_write_count(w, true, in_topic);
-        for (uint32_t j = begin; j < i; j++) {
-            if (asked_at(fetcher, j) != NULL) {
-                write_partition(fetcher, asked_at(fetcher, j));
-            }
-        }
-        fmq_write_no_tags(w, true);
-    }
-    return topics;
-}
-
-static void write_frame(fmq_fetcher *fetcher, int32_t correlation_id, bool hurried) {
-    const fmq_fetcher_options *options = &fetcher->options;
-    fmq_writer *w = &fetcher->frame;
-    int32_t wait_ms = options->max_wait_ms;
-    if (hurried && wait_ms > FETCH_HURRIED_WAIT_MS) {
-        wait_ms = FETCH_HURRIED_WAIT_MS;
-    }
-    w->size = 0;
-    fmq_write_i32(w, 0); /* length */
-    fmq_write_i16(w, 1); /* Fetch */
-    fmq_write_i16(w, FETCH_VERSION);
-    fmq_write_i32(w, correlation_id);
-    fmq_write_string(w, false, "fastmq-replica", 14); /* client id: never compact */
-    fmq_write_no_tags(w, true);
-    fmq_write_i32(w, wait_ms);
-    fmq_write_i32(w, options->min_bytes);
-    fmq_write_i32(w, options->max_bytes);
-    fmq_write_i8(w, 0);   /* read uncommitted */
-    fmq_write_i32(w, 0);  /* session id */
-    fmq_write_i32(w, -1); /* session epoch: a full fetch, no session */
-    fmq_write_count(w, true, walk_topics(fetcher, NULL));
-    (void)walk_topics(fetcher, w);
-    fmq_write_count(w, true, 0);      /* forgotten topics */
-    fmq_write_string(w, true, "", 0); /* rack */
-    fmq_write_uvarint(w, 1);          /* one tag, */
-    fmq_write_uvarint(w, 1);          /* the replica state, */
-    fmq_write_uvarint(w, 4 + 8 + 1);  /* of that size */
-    fmq_write_i32(w, options->replica_id);
-    fmq_write_i64(w, options->broker_epoch);
-    fmq_write_no_tags(w, true);
-    if (!w->failed) {
-        fmq_store_be32(w->data, (uint32_t)(w->size - 4));
-    }
-}
-
-int fmq_fetcher_request(fmq_fetcher *fetcher, int32_t correlation_id, const uint8_t **out,
-                        size_t *out_size) {
-    *out = NULL;
-    *out_size = 0;
-    fmq_lock_take(&fetcher->engine->lock);
-    bool hurried;
-    int rc = FMQ_OK;
-    if (choose(fetcher, &hurried) > 0) {
-        fetcher->first = (fetcher->first + 1) % fetcher->count;
-        write_frame(fetcher, correlation_id, hurried);
-        rc = fetcher->frame.failed ? -ENOMEM : FMQ_OK;
-        fetcher->frame.failed = false;
-        if (rc == FMQ_OK) {
-            *out = fetcher->frame.data;
-            *out_size = fetcher->frame.size;
-        }
-    } else {
-        fetcher->starved = hurried;
-    }
-    fmq_engine_wake(fetcher->engine); /* opening a log may have asked for a sync */
-    fmq_lock_give(&fetcher->engine->lock);
-    return rc;
 }
 
 /* ---- the answer -----------------------------------------------------------------------------*/
@@ -474,6 +319,24 @@ static int take_topics(fmq_fetcher *fetcher, fmq_reader *r, fmq_fetch_result *ou
     return fmq_reader_ok(r) ? FMQ_OK : FMQ_ERR_CORRUPT_MESSAGE;
 }
 
+/* What the answer says of the session. */
+static void note_session(fmq_fetcher *fetcher, int32_t session_id, fmq_fetch_result *out) {
+    bool is_lost = out->error == FMQ_ERR_FETCH_SESSION_ID_NOT_FOUND ||
+                   out->error == FMQ_ERR_INVALID_FETCH_SESSION_EPOCH ||
+                   out->error == FMQ_ERR_FETCH_SESSION_TOPIC_ID_ERROR;
+    fetcher->unanswered = false;
+    if (is_lost) {
+        out->error = FMQ_OK; /* the next request names everything */
+    }
+    if (out->error != FMQ_OK || session_id <= 0 || is_lost) {
+        fmq_fetcher_end_session(fetcher);
+        fetcher->session_id = is_lost ? fetcher->session_id : 0;
+    } else if (fetcher->session_epoch == 0) {
+        fetcher->session_id = session_id;
+        fetcher->session_epoch = 1;
+    }
+}
+
 int fmq_fetcher_apply(fmq_fetcher *fetcher, const uint8_t *data, size_t size,
                       fmq_fetch_result *out) {
     memset(out, 0, sizeof *out);
@@ -483,8 +346,9 @@ int fmq_fetcher_apply(fmq_fetcher *fetcher, const uint8_t *data, size_t size,
     fmq_skip_tags(&r, true); /* response header v1 */
     (void)fmq_read_i32(&r);  /* throttle_time_ms */
     out->error = fmq_read_i16(&r);
-    (void)fmq_read_i32(&r); /* session id */
+    int32_t session_id = fmq_read_i32(&r);
     fmq_lock_take(&fetcher->engine->lock);
+    note_session(fetcher, session_id, out);
     int rc = take_topics(fetcher, &r, out);
     fmq_engine_wake(fetcher->engine);
     fmq_lock_give(&fetcher->engine->lock);

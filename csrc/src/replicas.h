@@ -36,7 +36,13 @@ typedef struct fmq_replicas {
     int32_t asked_epoch;      /* in the fetch under way */
     int64_t asked_offset;     /* -1: not asked */
     bool paused;              /* in trouble */
-    bool throttled;           /* followers that are out of sync get no more than the rate */
+    bool in_session;          /* the leader's fetch session has it, with these values: */
+    int64_t said_offset;
+    int64_t said_log_start;
+    int32_t said_epoch;
+    int32_t said_last_epoch;
+    bool is_said;   /* the request that is being written names it */
+    bool throttled; /* followers that are out of sync get no more than the rate */
     uint8_t next_mark;
     struct {
         int64_t offset; /* log end */

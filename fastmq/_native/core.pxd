@@ -103,6 +103,7 @@ cdef extern from "fastmq/engine.h" nogil:
         uint64_t max_buffered_bytes
         uint32_t max_unanswered_frames
         uint32_t fetch_max_bytes
+        uint32_t fetch_sessions
         int64_t idle_timeout_ms
         int64_t frame_timeout_ms
         int32_t sync_threads
@@ -236,6 +237,7 @@ cdef extern from "fastmq/engine.h" nogil:
         uint64_t produce_duplicates
         uint64_t fetch_requests
         uint64_t fetch_errors
+        uint64_t fetch_sessions_evicted
         uint64_t fetch_parked
         uint64_t other_requests
         uint64_t bytes_in
@@ -255,6 +257,7 @@ cdef extern from "fastmq/engine.h" nogil:
         uint64_t reactor_turns
         uint64_t connections
         uint64_t parked_fetches
+        uint64_t fetch_sessions
         uint64_t pending_acks
         uint64_t buffered_bytes
         uint64_t open_files

@@ -176,6 +176,7 @@ class Engine:
         max_buffered_bytes: int = 512 << 20,
         max_unanswered_frames: int = 256,
         fetch_max_bytes: int = 57_671_680,
+        fetch_sessions: int = 1000,
         idle_timeout_ms: int = 600_000,
         frame_timeout_ms: int = 30_000,
         sync_threads: int = 4,

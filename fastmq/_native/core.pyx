@@ -458,6 +458,7 @@ cdef class Engine:
         uint64_t max_buffered_bytes=512 << 20,
         uint32_t max_unanswered_frames=256,
         uint32_t fetch_max_bytes=57_671_680,
+        uint32_t fetch_sessions=1000,
         int64_t idle_timeout_ms=600_000,
         int64_t frame_timeout_ms=30_000,
         int32_t sync_threads=4,
@@ -475,6 +476,7 @@ cdef class Engine:
         options.max_buffered_bytes = max_buffered_bytes
         options.max_unanswered_frames = max_unanswered_frames
         options.fetch_max_bytes = fetch_max_bytes
+        options.fetch_sessions = fetch_sessions
         options.idle_timeout_ms = idle_timeout_ms
         options.frame_timeout_ms = frame_timeout_ms
         options.sync_threads = sync_threads

@@ -225,9 +225,8 @@ _NETWORK: Final = (
         "max.incremental.fetch.session.cache.slots",
         _INT,
         1000,
-        "Fetch sessions kept.",
+        "Fetch sessions kept (KIP-227): a client or follower names its partitions once.",
         at_least(0),
-        "every Fetch is answered in full, without a session",
     ),
     fixed(
         "max.request.partition.size.limit",

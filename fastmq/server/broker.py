@@ -448,6 +448,7 @@ def _make_engine(config: BrokerConfig, *, test_mode: bool, env: "SimEnv | None")
         max_buffered_bytes=config.get_int("queued.max.request.bytes"),
         max_unanswered_frames=config.get_int("fastmq.connection.frames.max"),
         fetch_max_bytes=config.get_int("fetch.max.bytes"),
+        fetch_sessions=config.get_int("max.incremental.fetch.session.cache.slots"),
         idle_timeout_ms=config.get_int("connections.max.idle.ms"),
         frame_timeout_ms=config.get_int("fastmq.frame.timeout.ms"),
         # Nothing happens beside the event loop of a simulated broker.

@@ -132,7 +132,14 @@ class BrokerCollector:
         yield from self._lags()
 
     def _engine(self) -> Iterator[Metric]:
-        gauges = ("connections", "parked_fetches", "pending_acks", "buffered_bytes", "open_files")
+        gauges = (
+            "connections",
+            "parked_fetches",
+            "fetch_sessions",
+            "pending_acks",
+            "buffered_bytes",
+            "open_files",
+        )
         for name, value in self._context.engine.metrics().items():
             if name in _KAFKA_TOTALS:
                 kafka_name, doc = _KAFKA_TOTALS[name]

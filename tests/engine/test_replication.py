@@ -466,6 +466,45 @@ def test_what_fetchers_are_sent_cannot_harm_them(quick: Cluster) -> None:
     assert node.content() == quick.nodes[0].content() != b""
 
 
+def test_a_fetcher_names_its_partitions_once(quick: Cluster) -> None:
+    links = quick.lead(0, 1)
+    node = quick.nodes[1]
+    assert node.fetcher is not None
+    client = quick.nodes[0].harness.client()
+    full = len(node.fetcher.request(1))
+    node.catch_up(links[1], 0)
+    idle = len(node.fetcher.request(2))
+    assert idle < full - 30
+
+    def sent() -> int:
+        """Go on, and return the size of the request."""
+        assert node.fetcher is not None
+        frame = node.fetcher.request(3)
+        links[1].sock.sendall(frame)
+        node.fetcher.apply(links[1].receive_raw())
+        return len(frame)
+
+    assert sent() == full  # that one had no answer
+    assert sent() == idle
+    client.call(9, produce((0, batch(b"a")), acks=1))
+    assert sent() == idle  # nothing has changed here yet, and the leader sends what it has
+    assert sent() == full
+    assert sent() == idle
+    # The leader loses the session.
+    (session,) = struct.unpack_from(">i", node.fetcher.request(4), 42)
+    links[2].call(13, fetch(session_id=session, session_epoch=-1, replica_id=2))
+    client.call(9, produce((0, batch(b"b")), acks=1))
+    node.catch_up(links[1], 2)
+    assert node.content() == quick.nodes[0].content() != b""
+    # What moves away is forgotten, and may come back at once.
+    node.fetcher.remove(node.partition)
+    node.fetcher.add(node.partition)
+    assert sent() == full
+    client.call(9, produce((0, batch(b"c")), acks=1))
+    node.catch_up(links[1], 3)
+    assert node.content() == quick.nodes[0].content()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_changing_leaders_lose_nothing_that_was_acknowledged(quick: Cluster, seed: int) -> None:
     """Elections among those in sync while a producer writes with acks=all: a model of R1."""

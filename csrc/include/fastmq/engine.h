@@ -42,6 +42,7 @@ typedef struct fmq_engine_options {
     uint64_t max_buffered_bytes;    /* received but not executed, all connections */
     uint32_t max_unanswered_frames; /* per connection */
     uint32_t fetch_max_bytes;       /* fetch.max.bytes */
+    uint32_t fetch_sessions;        /* max.incremental.fetch.session.cache.slots */
     int64_t idle_timeout_ms;        /* connections.max.idle.ms */
     int64_t frame_timeout_ms;       /* a started frame must be complete by then */
     int32_t sync_threads;           /* per log directory; 0: sync in the reactor (simulator) */
@@ -237,6 +238,7 @@ const char *fmq_partition_path(const fmq_partition *partition);
     X(produce_duplicates)                                                                          \
     X(fetch_requests)                                                                              \
     X(fetch_errors)                                                                                \
+    X(fetch_sessions_evicted)                                                                      \
     X(fetch_parked)                                                                                \
     X(other_requests)                                                                              \
     X(bytes_in)                                                                                    \
@@ -262,6 +264,7 @@ typedef struct fmq_counters {
     /* gauges */
     uint64_t connections;
     uint64_t parked_fetches;
+    uint64_t fetch_sessions;
     uint64_t pending_acks;
     uint64_t buffered_bytes;
     uint64_t open_files;
