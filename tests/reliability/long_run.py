@@ -17,9 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# For each suite its file and the figures of one round; a round takes about five minutes.
+# For each suite its file and the figures of one round; a round takes two to ten minutes.
 SUITES = {
-    "faults": ("test_cluster_faults.py", {"KILLS": 10, "PAUSES": 20, "CUTS": 26, "ROUNDS": 2}),
+    "faults": (
+        "test_cluster_faults.py",
+        {"KILLS": 10, "PAUSES": 20, "CUTS": 26, "ROUNDS": 2, "SPELLS": 40},
+    ),
     "disks": ("test_cluster_disks.py", {"POWER_CUTS": 6, "LAST_REPLICAS": 4}),
     "store": (
         "test_cluster_store.py",
