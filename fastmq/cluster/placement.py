@@ -86,7 +86,7 @@ class Placer:
             raise KafkaError(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
                 f"replication factor {replication_factor} is not possible with "
-                f"{len(self._loads)} available broker(s)",
+                f"{len(self._loads)} available broker(s): start more, or ask for fewer replicas",
             )
         return [_first_state(self._choose(replication_factor)) for _ in range(partition_count)]
 

@@ -30,7 +30,12 @@ from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
 from fastmq.coordinator.group import GroupConfig, GroupCoordinatorShard
 from fastmq.errors import ErrorCode, FastmqError, KafkaError
-from fastmq.metastore import MetadataCache, Metastore, ensure_cluster_id
+from fastmq.metastore import (
+    MetadataCache,
+    Metastore,
+    MetastoreUnavailableError,
+    ensure_cluster_id,
+)
 from fastmq.metastore.peer_secret import ensure_peer_secret
 from fastmq.protocol.api import ApiKey
 from fastmq.server.background import Background
@@ -200,7 +205,10 @@ class _Broker:
         config = self._config
         with Storage.opened(config, self._world) as storage:
             store = self._world.store(config, storage)
-            await store.open()
+            try:
+                await store.open()
+            except MetastoreUnavailableError as exc:
+                raise MetastoreUnavailableError(f"{exc}; {_store_hint(config)}") from None
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(store.run, name="metadata store")
@@ -420,6 +428,12 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield from _leaves(exc)
         else:
             yield exc
+
+
+def _store_hint(config: BrokerConfig) -> str:
+    if config.get_str("fastmq.metastore") == "etcd":
+        return "is etcd running, and are fastmq.etcd.endpoints right?"
+    return "is `fastmq serve --brokers`, which serves it, still running?"
 
 
 def _is_nested(config: BrokerConfig) -> bool:

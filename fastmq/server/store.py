@@ -78,7 +78,9 @@ def make_store(config: BrokerConfig, storage: Storage) -> Metastore:
         ) from exc
     endpoints = config.get_list("fastmq.etcd.endpoints")
     if not endpoints:
-        raise ConfigError("fastmq.metastore=etcd needs fastmq.etcd.endpoints")
+        raise ConfigError(
+            "fastmq.metastore=etcd needs fastmq.etcd.endpoints, such as http://etcd1:2379,..."
+        )
     try:
         options = EtcdOptions(
             endpoints,

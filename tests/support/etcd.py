@@ -139,6 +139,13 @@ class EtcdCluster:
         ids = {self._status(n)["header"]["member_id"]: n for n in running}
         return ids[self._status(running[0])["leader"]]
 
+    def revision(self) -> int:
+        """How many transactions have changed something, as the first member that runs has it."""
+        running = next(n for n in range(len(self.endpoints)) if self.is_running(n))
+        header = self._status(running)["header"]
+        assert isinstance(header, dict)
+        return int(header["revision"])
+
     def _status(self, member: int) -> dict[str, dict[str, str] | str]:
         request = urllib.request.Request(
             f"{self.endpoints[member]}/v3/maintenance/status", data=b"{}"
