@@ -17,7 +17,8 @@ removed by `open` before anything else is touched, so a crash later finds none.
 
 A directory that cannot be used is offline: the others go on. A partition's directory that the
 metadata does not know is renamed to `*-stray` and never deleted; `*-delete` ones are left overs of
-a deletion that was under way and may be removed (`remove_tree`, slow, for a worker thread).
+a deletion that was under way, or of partitions that have moved to other brokers, and may be removed
+(`remove_tree`, slow, for a worker thread).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -255,6 +256,13 @@ class LogDir:
         self._disk.sync_dir(self.path)
         return new
 
+    def discard(self, topic: str, index: int) -> str:
+        """Rename a partition's directory for its deletion; return the new path."""
+        new = self.deletion_path(topic, index)
+        self._disk.rename(self.partition_path(topic, index), new)
+        self._disk.sync_dir(self.path)
+        return new
+
     def space(self) -> tuple[int, int]:
         """Return (bytes in all, bytes usable) of the file system."""
         return self._disk.space(self.path)
@@ -385,11 +393,20 @@ class LogDirs:
         if not self.online():
             raise ConfigError(f"no data directory can be written: {self.directories[0].error}")
 
-    def reconcile(self, expected: Mapping[PartitionKey, Expected]) -> Reconciled:
+    def reconcile(
+        self,
+        expected: Mapping[PartitionKey, Expected],
+        elsewhere: Callable[[PartitionKey], bytes | None] = lambda _: None,
+    ) -> Reconciled:
         """Compare what is in the directories with what the metadata says should be.
 
         A directory whose `partition.metadata` is missing or empty, as after a power cut, gets it
         written anew; one that carries another topic's id is a stray.
+
+        Args:
+            expected: the partitions that should be here.
+            elsewhere: gives the topic id of a partition that others have and lead; what is here of
+                it is to be deleted.
         """
         scans: dict[LogDir, dict[PartitionKey, str]] = {}
         result = Reconciled([], [], [], [], [])
@@ -403,7 +420,10 @@ class LogDirs:
         homes: dict[PartitionKey, LogDir] = {}
         for directory, partitions in scans.items():
             try:
-                self._settle(directory, partitions, expected, homes, result)
+                left = {key for key in partitions if self._has_left(directory, key, elsewhere)}
+                result.deletions.extend(directory.discard(*key) for key in sorted(left))
+                here = [key for key in partitions if key not in left]
+                self._settle(directory, here, expected, homes, result)
             except OSError as error:
                 directory.mark_offline(error)
         for key, wanted in expected.items():
@@ -415,6 +435,15 @@ class LogDirs:
             else:
                 result.offline.append(key)
         return result
+
+    def _has_left(
+        self,
+        directory: LogDir,
+        key: PartitionKey,
+        elsewhere: Callable[[PartitionKey], bytes | None],
+    ) -> bool:
+        topic_id = elsewhere(key)
+        return topic_id is not None and directory.topic_id_of(*key) == topic_id
 
     def _settle(
         self,

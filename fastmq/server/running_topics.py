@@ -217,10 +217,17 @@ class RunningTopics:
             for index, state in enumerate(topic.states)
             if (directory := state.directory_of(self._node_id)) is not None
         }
-        homes, found = self._storage.find_partitions(expected)
+        homes, found = self._storage.find_partitions(expected, self._elsewhere)
         for topic in topics:
             self._register(topic, 0, homes)
         return found.deletions
+
+    def _elsewhere(self, key: tuple[str, int]) -> bytes | None:
+        """Return the topic id of a partition that has moved to others, or never was here."""
+        state = self.image.partition(*key)
+        if state is None or state.leader < 0 or self._node_id in state.replicas:
+            return None
+        return self.image.topics[key[0]].id
 
     async def _recover(self) -> None:
         threads = self._config().get_int("num.recovery.threads.per.data.dir")

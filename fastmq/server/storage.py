@@ -8,7 +8,7 @@ the clean marker. Every method blocks on the disk unless it says otherwise.
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -190,14 +190,20 @@ class Storage:
         }
 
     def find_partitions(
-        self, expected: Mapping[PartitionKey, Expected]
+        self,
+        expected: Mapping[PartitionKey, Expected],
+        elsewhere: Callable[[PartitionKey], bytes | None] = lambda _: None,
     ) -> tuple[dict[PartitionKey, Home], Reconciled]:
         """Compare the directories with the metadata, and make what is missing.
+
+        Args:
+            expected: the partitions that should be here.
+            elsewhere: see `LogDirs.reconcile`.
 
         Returns:
             The home of each partition that is online, and what was found.
         """
-        found = self._dirs.reconcile(expected)
+        found = self._dirs.reconcile(expected, elsewhere)
         for path in found.strays:
             logger.warning("%s is not in the metadata; it was set aside", path)
         homes = {

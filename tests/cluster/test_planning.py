@@ -70,6 +70,22 @@ def test_new_rows_are_guarded_and_the_topic_comes_last() -> None:
     assert plan.topic.id == (1).to_bytes(16, "big")
 
 
+def test_a_topic_whose_creation_was_interrupted_can_be_created_again() -> None:
+    """Rows of its partitions are there and its own is not: it does not exist."""
+    (plan,) = create(cluster(), NewTopic("half", 3))
+    half = cluster().apply(plan.changes[:2], 9)
+    assert "half" not in half.topics
+    (again,) = plan_create_topics(
+        half,
+        [NewTopic("half", 3)],
+        default_partitions=1,
+        default_replication_factor=1,
+        new_id=lambda: b"another topic id",
+    )
+    assert again.error is None
+    assert len(half.apply(again.changes, 10).topics["half"].partitions) == 3
+
+
 @pytest.mark.parametrize(
     ("request_", "code"),
     [

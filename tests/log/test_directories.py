@@ -49,6 +49,20 @@ def expected(directory: LogDir, *keys: tuple[str, int]) -> dict[tuple[str, int],
     return {key: Expected(ID, directory.id) for key in keys}
 
 
+def test_what_others_have_and_lead_is_deleted_here(tmp_path):
+    dirs = opened(tmp_path / "d")
+    (directory,) = dirs.directories
+    directory.create_partitions([NewPartition("t", 0, ID), NewPartition("t", 1, ID)])
+    directory.create_partitions([NewPartition("u", 0, OTHER_ID)])
+    elsewhere = {("t", 1): ID, ("u", 0): ID}.get
+    found = dirs.reconcile(expected(directory, ("t", 0)), elsewhere)
+    assert [Path(path).name.partition(".")[0] for path in found.deletions] == ["t-1"]
+    assert all(path.endswith("-delete") for path in found.deletions)
+    # Another topic of that name: nobody has it elsewhere.
+    assert [Path(path).name.partition(".")[0] for path in found.strays] == ["u-0"]
+    dirs.close()
+
+
 def test_new_directories_get_an_identity_that_stays(tmp_path: Path) -> None:
     dirs = opened(tmp_path / "a" / "b", tmp_path / "c")
     ids = [directory.id for directory in dirs.directories]

@@ -10,9 +10,17 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from fastmq import Admin
+from fastmq import NewTopic as AdminTopic
+from fastmq.protocol.messages.describe_topic_partitions import (
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsRequestTopic,
+)
+
 from support.broker import Broker, BrokerDied
 from support.cluster import leaders
 from support.etcd import EtcdCluster, etcd_cluster, etcd_missing
+from support.raw import RawClient
 from support.records import NumberedProducer, TimedAcks, judge, read_all
 
 MISSING = etcd_missing()
@@ -220,3 +228,61 @@ def test_the_store_is_not_written_while_records_are_produced(etcd, brokers):
         print(f"\n{count:,} records in {took_s:.1f} s: {writes[-1]} writes to etcd")
     # A machine that is busy may take a follower out of sync, and in again; records never do.
     assert max(writes) <= 6
+
+
+def described(one: Broker, name: str):
+    request = DescribeTopicPartitionsRequest(
+        topics=[DescribeTopicPartitionsRequestTopic(name=name)]
+    )
+    with RawClient(one.bootstrap) as client:
+        (topic,) = client.call(request, 0).topics
+    return topic.partitions[0]
+
+
+@pytest.mark.slow
+def test_a_lagging_replica_leads_only_where_the_topic_allows_it(brokers):
+    """The last replica in sync dies: it is waited for, unless unclean elections are allowed."""
+    wanted = {"waits": False, "goes-on": True}
+    with Admin(brokers[0].bootstrap) as admin:
+        admin.create_topics(
+            AdminTopic(
+                name, assignments=[[3, 2]], config={"unclean.leader.election.enable": is_unclean}
+            )
+            for name, is_unclean in wanted.items()
+        )
+    brokers[1].kill()
+    for name in wanted:
+        until(lambda name=name: described(brokers[0], name).isr_nodes == [3])
+    producer = Producer({"bootstrap.servers": brokers[0].bootstrap})
+    for name in wanted:
+        producer.produce(name, b"only the leader has it")
+    assert producer.flush(WAIT_S) == 0
+    brokers[2].kill()
+    brokers[1].start()
+    until(lambda: described(brokers[0], "goes-on").leader_id == 2)
+    waiting = described(brokers[0], "waits")
+    assert (waiting.leader_id, waiting.isr_nodes) == (-1, [])
+    assert (waiting.eligible_leader_replicas, waiting.last_known_elr) == ([3], [3])
+    brokers[2].start()
+    until(lambda: set(described(brokers[0], "waits").isr_nodes) == {2, 3})
+    led = described(brokers[0], "waits")
+    assert (led.leader_id, led.eligible_leader_replicas, led.last_known_elr) == (3, [], [])
+    until(lambda: set(described(brokers[0], "goes-on").isr_nodes) == {2, 3})
+
+
+@pytest.mark.slow
+def test_a_replica_that_moved_away_meanwhile_is_deleted_at_the_start(brokers):
+    with Admin(brokers[0].bootstrap) as admin:
+        admin.create_topics([AdminTopic("away", assignments=[[1, 2]])])
+        home = brokers[1].data_dir / "away-0"
+        assert home.is_dir()
+        brokers[1].kill()
+        admin.reassign({("away", 0): [1, 3]})
+        until(lambda: not admin.list_reassignments())
+        brokers[1].start()
+        until(lambda: not list(brokers[1].data_dir.glob("away-0*")))
+        (topic,) = admin.describe_topics("away")
+        assert topic.partitions[0].replicas == (1, 3)
+        admin.reassign({("away", 0): [2, 1]})
+        until(lambda: not admin.list_reassignments())
+        assert home.is_dir()
