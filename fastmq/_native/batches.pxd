@@ -8,6 +8,7 @@ cdef class Buffers:
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t memory_limit
     cdef readonly Py_ssize_t memory_used
+    cdef readonly int64_t failed_records
     cdef list spare
     cdef Py_ssize_t spare_bytes
     cdef object clock

@@ -26,6 +26,8 @@ class Buffers:
     @property
     def memory_used(self) -> int: ...  # bytes, as `buffer_memory` counts them
     @property
+    def failed_records(self) -> int: ...  # so far
+    @property
     def is_full(self) -> bool: ...
     wait_done: Callable[[Delivery[Any], float | None], None] | None
     await_done: Callable[[Delivery[Any]], Any] | None

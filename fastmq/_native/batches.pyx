@@ -262,6 +262,8 @@ cdef class Batch:
         if self.is_done:
             return ()
         self.error = error
+        if error is not None:
+            self.owner.failed_records += self.count
         self.base_offset = base_offset
         self.append_time_ms = append_time_ms
         self.is_done = True

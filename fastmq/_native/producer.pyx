@@ -489,6 +489,7 @@ cdef int release_held(
             delivery.batch = new_batch(owner, topic.name, NO_PARTITION)
             delivery.index = 0
             delivery.batch.complete(error)
+            owner.failed_records += 1
             failed.append((row[7], error))
     topic.known = count
     owner.memory_used -= topic.pending_bytes

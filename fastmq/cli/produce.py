@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,6 +13,7 @@ import click
 from fastmq.cli.records.reading import (
     Input,
     InputError,
+    blocks,
     json_record,
     pieces,
     text_record,
@@ -27,6 +29,7 @@ from fastmq.cli.support.options import (
 )
 from fastmq.cli.support.output import count_text, progress
 from fastmq.cli.support.values import KEY_VALUE, TIME
+from fastmq.errors import KafkaError
 from fastmq.limits import CLI_RECORD_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ __all__ = ["produce"]
 
 # Failures beyond these are counted only.
 _ERRORS_SHOWN_MAX = 5
+# The progress tells the number of records after so many.
+_SHOWN_EVERY = 512
 
 
 @click.command(
@@ -134,32 +139,54 @@ def produce(
         raise click.UsageError("--same-partition goes with --input json, instead of --partition")
     if whole_files and not files:
         raise click.UsageError("--whole-files wants files")
-    records = _records(files, form, _delimiter(delimiter), key_delimiter, whole=whole_files)
     fixed = tuple((name, value.encode()) for name, value in headers)
+    sent = _Sent()
     options: dict[str, Any] = {
         "acks": acks,
         "compression_type": compression,
         "linger_ms": linger_ms,
+        "on_error": sent.on_error,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    sent = _Sent(as_json=as_json)
+    is_plain = form == "text" and not (whole_files or tee or as_json or rate or count)
     try:
         with _producer(cluster, given) as producer, _shown(files, quiet=quiet) as advance:
-            for record in _paced(_first(records, count), rate):
-                if tee:
-                    sys.stdout.buffer.write((record.value or b"") + b"\n")
-                value = record.value
-                producer.produce(
-                    topic,
-                    None if null and not value else value,
-                    key.encode() if key is not None else record.key,
-                    partition=record.partition if same_partition else partition,
-                    headers=[*record.headers, *fixed] or None,
-                    timestamp_ms=record.timestamp_ms if timestamp is None else timestamp,
-                    on_delivery=sent.on_delivery,
+            sent.producer = producer
+            if is_plain:
+                _send_lines(
+                    partial(
+                        producer.produce,
+                        topic,
+                        partition=partition,
+                        headers=fixed or None,
+                        timestamp_ms=timestamp,
+                    ),
+                    _blocks(files, _delimiter(delimiter)),
+                    sent,
+                    advance,
+                    key=None if key is None else key.encode(),
+                    between=None if key_delimiter is None else _delimiter(key_delimiter),
+                    null=null,
                 )
-                sent.count += 1
-                advance(len(value or b"") + 1)
+            else:
+                records = _records(
+                    files, form, _delimiter(delimiter), key_delimiter, whole=whole_files
+                )
+                for record in _paced(_first(records, count), rate):
+                    if tee:
+                        sys.stdout.buffer.write((record.value or b"") + b"\n")
+                    value = record.value
+                    producer.produce(
+                        topic,
+                        None if null and not value else value,
+                        key.encode() if key is not None else record.key,
+                        partition=record.partition if same_partition else partition,
+                        headers=[*record.headers, *fixed] or None,
+                        timestamp_ms=record.timestamp_ms if timestamp is None else timestamp,
+                        on_delivery=_print_where if as_json else None,
+                    )
+                    sent.count += 1
+                    advance(1, len(value or b"") + 1)
     except InputError as error:
         fail(f"{error}; {sent.delivered} records were delivered before", 2)
     except KeyboardInterrupt:
@@ -168,33 +195,56 @@ def produce(
     sent.tell(quiet=quiet)
 
 
+def _send_lines(
+    append: Callable[..., object],
+    lines: Iterator[tuple[list[bytes], int]],
+    sent: "_Sent",
+    advance: Callable[[int, int], None],
+    *,
+    key: bytes | None,
+    between: bytes | None,
+    null: bool,
+) -> None:
+    """Send pieces of text, with as little as can be done for each."""
+    for block, size in lines:
+        if between is not None:
+            for piece in block:
+                found, has_key, value = piece.partition(between)
+                if not has_key:
+                    found, value = key, piece
+                append(None if null and not value else value, found if key is None else key)
+        elif key is not None or null:
+            for piece in block:
+                append(None if null and not piece else piece, key)
+        else:
+            for piece in block:
+                append(piece)
+        sent.count += len(block)
+        advance(len(block), size)
+
+
 class _Sent:
-    """What became of the records; the producer's thread calls `on_delivery`."""
+    """What became of the records; the producer's thread calls `on_error`."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self.delivered = 0
-        self.failed = 0
+        self.producer: Producer | None = None
         self.errors: list[str] = []
-        self._as_json = as_json
 
-    # Any: the producer's types.
-    def on_delivery(self, error: Any, metadata: Any) -> None:
-        if error is not None:
-            self.failed += 1
-            if len(self.errors) < _ERRORS_SHOWN_MAX:
-                self.errors.append(getattr(error, "message", "") or str(error))
-            return
-        self.delivered += 1
-        if self._as_json:
-            import json
+    @property
+    def failed(self) -> int:
+        """Records that were not delivered, once the producer is closed."""
+        return 0 if self.producer is None else self.producer.failed_records
 
-            row = {
-                "topic": metadata.topic,
-                "partition": metadata.partition,
-                "offset": metadata.offset,
-            }
-            click.echo(json.dumps(row))
+    @property
+    def delivered(self) -> int:
+        """The others."""
+        return self.count - self.failed
+
+    def on_error(self, error: KafkaError) -> None:
+        """Keep the first few reasons."""
+        if len(self.errors) < _ERRORS_SHOWN_MAX:
+            self.errors.append(error.message or str(error))
 
     def tell(self, *, quiet: bool) -> None:
         for text in dict.fromkeys(self.errors):
@@ -204,6 +254,19 @@ class _Sent:
             sys.exit(EXIT_FAILED)
         if not quiet:
             click.echo(f"{self.delivered} records delivered", err=True)
+
+
+# Any: the producer's types.
+def _print_where(error: Any, metadata: Any) -> None:
+    if error is None:
+        import json
+
+        row = {
+            "topic": metadata.topic,
+            "partition": metadata.partition,
+            "offset": metadata.offset,
+        }
+        click.echo(json.dumps(row))
 
 
 @contextmanager
@@ -255,6 +318,11 @@ def _records(
                 yield json_record(piece, number)
 
 
+def _blocks(files: tuple[Path, ...], delimiter: bytes) -> Iterator[tuple[list[bytes], int]]:
+    for stream in _streams(files):
+        yield from blocks(_reader(stream), delimiter, CLI_RECORD_BYTES_MAX)
+
+
 def _streams(files: tuple[Path, ...]) -> Iterator[BinaryIO]:
     for file in files:
         with file.open("rb") as stream:
@@ -297,15 +365,16 @@ def _shown(files: tuple[Path, ...], *, quiet: bool) -> Iterator[Any]:
     is_wanted = not quiet and not sys.stdin.isatty()
     with progress(is_wanted=is_wanted) as display:
         if display is None:
-            yield lambda size: None
+            yield lambda records, size: None
             return
         task = display.add_task("producing", total=total, note="")
-        count = 0
+        count = shown = 0
 
-        def advance(size: int) -> None:
-            nonlocal count
-            count += 1
-            if count % 512 == 0:
+        def advance(records: int, size: int) -> None:
+            nonlocal count, shown
+            count += records
+            if count - shown >= _SHOWN_EVERY:
+                shown = count
                 display.update(task, note=f"{count_text(count)} records")
             display.advance(task, size)
 

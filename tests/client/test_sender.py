@@ -313,6 +313,7 @@ def test_the_delivery_time_out_fails_batches_on_their_way_and_those_behind():
     assert "not delivered in 3000 ms" in str(behind[0].exception())
     assert rig.machine.accumulator.memory_used == 0
     assert len(failed) > 3
+    assert rig.machine.accumulator.failed_records == 1 + len(behind)
     rig.cluster.down = set()
     later = rig.produce("t", b"later")
     rig.cluster.advance(2_900)

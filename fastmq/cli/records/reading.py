@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Input", "InputError", "json_record", "pieces", "text_record", "unescape"]
+__all__ = ["Input", "InputError", "blocks", "json_record", "pieces", "text_record", "unescape"]
 
 # As `fastmq consume --json` writes it.
 _FIELDS = frozenset(
@@ -69,13 +69,18 @@ def unescape(text: str) -> str:
     return "".join(made)
 
 
-def pieces(read: Callable[[int], bytes], delimiter: bytes, limit: int) -> Iterator[bytes]:
-    """Yield what stands between delimiters; the last piece needs none behind it.
+def blocks(
+    read: Callable[[int], bytes], delimiter: bytes, limit: int
+) -> Iterator[tuple[list[bytes], int]]:
+    """Yield what stands between delimiters, as it comes; the last piece needs none behind it.
 
     Args:
         read: returns up to so many bytes as soon as there are some, nothing at the end.
         delimiter: not empty.
         limit: bytes that a piece may have.
+
+    Yields:
+        Pieces that came together, and the bytes that were read for them.
 
     Raises:
         InputError: a piece is longer.
@@ -84,11 +89,17 @@ def pieces(read: Callable[[int], bytes], delimiter: bytes, limit: int) -> Iterat
     while data := read(1 << 18):
         parts = (rest + data).split(delimiter)
         rest = parts.pop()
-        yield from parts
+        yield parts, len(data)
         if len(rest) > limit:
             raise InputError(f"a record of more than {limit} bytes; is the delimiter right?")
     if rest:
-        yield rest
+        yield [rest], 0
+
+
+def pieces(read: Callable[[int], bytes], delimiter: bytes, limit: int) -> Iterator[bytes]:
+    """Yield the same one by one."""
+    for block, _ in blocks(read, delimiter, limit):
+        yield from block
 
 
 def text_record(piece: bytes, key_delimiter: bytes | None) -> Input:

@@ -14,8 +14,6 @@ Besides `bootstrap_servers` a profile may hold any option of the clients.
 
 import contextlib
 import os
-import tempfile
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,10 +59,16 @@ def load_profiles() -> Profiles:
     """
     path = profiles_path()
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return Profiles()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return Profiles()  # most people have none: nothing is imported to read it
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {path}: {error}") from None
+    import tomllib
+
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise click.ClickException(f"cannot read {path}: {error}") from None
     current = table.get("current")
     profiles = table.get("profiles", {})
@@ -76,6 +80,8 @@ def load_profiles() -> Profiles:
 
 def save_profiles(profiles: Profiles) -> Path:
     """Write the file, readable by the user only, whole or not at all; return its path."""
+    import tempfile
+
     path = profiles_path()
     lines = [] if profiles.current is None else [f"current = {_toml(profiles.current)}", ""]
     for name, options in sorted(profiles.by_name.items()):

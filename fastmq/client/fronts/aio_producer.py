@@ -131,6 +131,12 @@ class Producer:
             except BufferFull:
                 await self._wait_room()
 
+    @property
+    def failed_records(self) -> int:
+        """How many records could not be delivered, so far; `on_error` tells why."""
+        machine, _, _ = self._opened()
+        return machine.accumulator.failed_records
+
     async def flush(self) -> None:
         """Wait until every record handed over so far is delivered or has failed.
 

@@ -118,6 +118,11 @@ class Producer:
         """
         raise ClientClosed("the producer is not open")
 
+    @property
+    def failed_records(self) -> int:
+        """How many records could not be delivered, so far; `on_error` tells why."""
+        return self._machine.accumulator.failed_records
+
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every record handed over so far is delivered or has failed.
 

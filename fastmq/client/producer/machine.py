@@ -212,6 +212,7 @@ class ProducerMachine:
                 rows = self.accumulator.set_partitions(name, info.partition_count, available)
                 for callback, failure in rows:
                     self._call(callback, failure, None)
+                    self.sender.tell(failure)
                 for done in self._partition_waiters.pop(name, ()):
                     done(info.partition_count)
         self.sender.metadata_changed()
@@ -232,8 +233,11 @@ class ProducerMachine:
 
     def _fail_pending_of(self, names: list[str], error: KafkaError) -> None:
         for name in names:
+            failed = self.accumulator.failed_records
             for _, callback in self.accumulator.fail_pending(name, error):
                 self._call(callback, error, None)
+            if self.accumulator.failed_records > failed:
+                self.sender.tell(error)
 
     def _settled(self, batch: Batch, callbacks: Iterable[Any]) -> None:
         for index, callback in callbacks:

@@ -101,7 +101,10 @@ class ProducerOptions(ClientOptions):
         None, "called with the value, returns bytes", _callable, kinds=()
     )
     on_error: OnError | None = option(
-        None, "called with the error of each batch that could not be delivered", _callable, kinds=()
+        None,
+        "called with the error of each batch, or record, that could not be delivered",
+        _callable,
+        kinds=(),
     )
 
     @property

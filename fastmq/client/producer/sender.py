@@ -403,6 +403,10 @@ class Sender:
         if batch.is_done:
             return
         self._settled(batch, batch.complete(error))
+        self.tell(error)
+
+    def tell(self, error: KafkaError) -> None:
+        """Call `on_error`."""
         on_error = self._options.on_error
         if on_error is not None:
             try:
