@@ -211,8 +211,9 @@ def _send_lines(
             for piece in block:
                 found, has_key, value = piece.partition(between)
                 if not has_key:
-                    found, value = key, piece
-                append(None if null and not value else value, found if key is None else key)
+                    value = piece
+                own = found if has_key else None
+                append(None if null and not value else value, own if key is None else key)
         elif key is not None or null:
             for piece in block:
                 append(None if null and not piece else piece, key)
