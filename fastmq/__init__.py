@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from fastmq._version import __version__
 
 if TYPE_CHECKING:
+    from fastmq._native.batches import Delivery as Delivery
+    from fastmq._native.consumer import ConsumerRecord as ConsumerRecord
     from fastmq.client.admin.results import NewTopic as NewTopic
     from fastmq.client.fronts.admin import Admin as Admin
     from fastmq.client.fronts.consumer import Consumer as Consumer
     from fastmq.client.fronts.producer import Producer as Producer
+    from fastmq.client.fronts.reading import Batch as Batch
     from fastmq.client.fronts.table import read_topic as read_topic
     from fastmq.client.producer.machine import RecordMetadata as RecordMetadata
     from fastmq.client.serializers import deserialize_json as deserialize_json
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admin",
+    "Batch",
     "Consumer",
+    "ConsumerRecord",
+    "Delivery",
     "NewTopic",
     "Producer",
     "RecordMetadata",
@@ -42,7 +48,10 @@ __all__ = [
 
 _LATE = {
     "Admin": "fastmq.client.fronts.admin",
+    "Batch": "fastmq.client.fronts.reading",
     "Consumer": "fastmq.client.fronts.consumer",
+    "ConsumerRecord": "fastmq._native.consumer",
+    "Delivery": "fastmq._native.batches",
     "NewTopic": "fastmq.client.admin.results",
     "Producer": "fastmq.client.fronts.producer",
     "RecordMetadata": "fastmq.client.producer.machine",

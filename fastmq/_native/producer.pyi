@@ -12,6 +12,7 @@ from typing import Any, Never, TypeAlias, final
 from typing_extensions import Buffer
 
 from fastmq._native.batches import Batch, Buffers, Delivery
+from fastmq.errors import KafkaError
 
 Headers: TypeAlias = (
     Mapping[str, Buffer | str | None] | Iterable[tuple[str | Buffer, Buffer | str | None]]
@@ -102,7 +103,7 @@ class Accumulator(Buffers):
         """What stands for the records whose topics are not known yet."""
     def set_partitions(
         self, name: str, count: int, available: list[int]
-    ) -> list[tuple[Callback | None, Exception]]:
+    ) -> list[tuple[Callback | None, KafkaError]]:
         """Tell how many partitions a topic has, and which of them have a leader.
 
         Returns:

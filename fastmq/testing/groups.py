@@ -1,6 +1,7 @@
 """A consumer group as a test sees it: what it has committed, and how far behind it is."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastmq.errors import ErrorCode, KafkaError
@@ -8,6 +9,12 @@ from fastmq.protocol.messages.describe_groups import (
     DescribedGroup,
     DescribeGroupsRequest,
     DescribeGroupsResponse,
+)
+from fastmq.protocol.messages.offset_commit import (
+    OffsetCommitPartition,
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitTopic,
 )
 from fastmq.protocol.messages.offset_fetch import (
     OffsetFetchGroup,
@@ -32,6 +39,7 @@ _NOT_YET = frozenset(
 )
 # Before topics have ids instead of names.
 _FETCH_BY_NAME = 9
+_COMMIT_BY_NAME = 9
 
 
 class Group:
@@ -61,6 +69,45 @@ class Group:
             for row in topic.partitions
             if row.committed_offset >= 0
         }
+
+    def commit(
+        self, topic: Topic | str, offsets: Mapping[int, int] | None = None, *, timeout: float = 10.0
+    ) -> None:
+        """Commit offsets, before a consumer of the group starts: where it is to begin.
+
+        A client that finds a committed offset need not look for the beginning of the log, which
+        takes confluent-kafka a tenth of a second.
+
+        Args:
+            topic: that the group will read.
+            offsets: of the next records to read, by partition; None: the first of every partition.
+            timeout: seconds that the group's coordinator may take to come up.
+
+        Raises:
+            KafkaError: the group has members, or there is no such topic.
+        """
+        if offsets is None:
+            offsets = Topic(self._wire, str(topic)).start_offsets()
+        rows = [
+            OffsetCommitPartition(partition_index=index, committed_offset=offset)
+            for index, offset in offsets.items()
+        ]
+        request = OffsetCommitRequest(
+            group_id=self.group_id,
+            topics=[OffsetCommitTopic(name=str(topic), partitions=rows)],
+        )
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._wire.call(
+                request, OffsetCommitResponse, max_version=_COMMIT_BY_NAME
+            ).topics[0]
+            codes = {row.error_code for row in answer.partitions if row.error_code}
+            if not codes:
+                return
+            if not codes <= _NOT_YET or time.monotonic() > deadline:
+                code = ErrorCode(max(codes))
+                raise KafkaError(code, f"committing offsets of {topic} for {self.group_id}")
+            time.sleep(_STEP_S)
 
     def lag(self, topic: Topic | str | None = None) -> int:
         """Return how many records the group has still to consume.

@@ -405,7 +405,7 @@ class Sender:
         self._settled(batch, batch.complete(error))
         self.tell(error)
 
-    def tell(self, error: Exception) -> None:
+    def tell(self, error: KafkaError) -> None:
         """Call `on_error`."""
         on_error = self._options.on_error
         if on_error is not None:
