@@ -71,6 +71,21 @@ class PageLag:
         Raises:
             OSError: it does not answer, or not with this.
         """
+        page = self.read()
+        if page is None:
+            return Sighting(_NOTHING, {})
+        try:
+            return _sighting(page)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise OSError(f"{self._path} is not the lag of a group: {exc!r}") from exc
+
+    # Any: JSON.
+    def read(self) -> dict[str, Any] | None:
+        """Return the page, as docs/LAG.md describes it; None: the broker does not know the group.
+
+        Raises:
+            OSError: it does not answer, or not with JSON.
+        """
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
         try:
             connection.request("GET", self._path)
@@ -81,13 +96,16 @@ class PageLag:
         finally:
             connection.close()
         if answer.status == http.client.NOT_FOUND:
-            return Sighting(_NOTHING, {})
+            return None
         if answer.status != http.client.OK:
             raise OSError(f"{self._host}:{self._port} answers {answer.status} {answer.reason}")
         try:
-            return _sighting(json.loads(body))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise OSError(f"{self._path} is not the lag of a group: {exc!r}") from exc
+            page = json.loads(body)
+        except ValueError as exc:
+            raise OSError(f"{self._path} is no JSON: {exc}") from exc
+        if not isinstance(page, dict):
+            raise OSError(f"{self._path} is not the lag of a group")
+        return page
 
 
 class ClientLag:

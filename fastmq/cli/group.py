@@ -2,15 +2,22 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastmq.cli.reset_offsets import reset_offsets
 from fastmq.cli.support.completing import complete_group, complete_topic
-from fastmq.cli.support.options import Cluster, cluster_options, fail, json_option
+from fastmq.cli.support.options import (
+    EXIT_UNREACHABLE,
+    Cluster,
+    cluster_options,
+    fail,
+    json_option,
+)
 from fastmq.cli.support.output import (
     count_text,
     duration_text,
@@ -27,6 +34,18 @@ if TYPE_CHECKING:
     from fastmq.client.topic_partition import TopicPartition
 
 __all__ = ["group"]
+
+# Of the broker's page about a group.
+_ESTIMATES = (
+    "as_of_ms",
+    "lag",
+    "lag_seconds",
+    "consume_rate",
+    "produce_rate",
+    "eta_seconds",
+    "wanted_consumers",
+    "lagging_partitions",
+)
 
 
 @click.group()
@@ -108,10 +127,12 @@ Examples:
   fastmq group describe readers --sample 5s
   fastmq group describe readers --watch 2s
   fastmq group describe readers writers --json
+  fastmq group describe readers --url http://127.0.0.1:9644
 
 \b
 Rates and the time until the lag is gone come from two looks, --sample apart. Consumers commit at
 intervals, every five seconds by default: a sample that is shorter sees all or nothing of it.
+A broker with a metrics listener has looked all along: --url shows its estimates at once.
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="GROUP...", shell_complete=complete_group)
@@ -123,6 +144,11 @@ intervals, every five seconds by default: a sample that is shorter sees all or n
     help="Look twice, so long apart, for rates and the time until the lag is gone.",
 )
 @click.option("-w", "--watch", type=DURATION, metavar="DURATION", help="Look again and again.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="A metrics listener of the group's coordinator: its rates, time to go, wanted consumers.",
+)
 @click.option("-m", "--members", is_flag=True, help="List the members, too.")
 @json_option
 @cluster_options
@@ -132,12 +158,16 @@ def describe(
     names: tuple[str, ...],
     sample: float,
     watch: float | None,
+    url: str | None,
     members: bool,
     as_json: bool,
 ) -> None:
     """Show state, members and how far a group is behind, per partition."""
+    pages = {name: _page(url, name) for name in names} if url is not None else {}
     with cluster.admin() as admin:
         if watch is not None:
+            if url is not None:
+                raise click.UsageError("--url shows rates without --watch")
             _watch(admin, names, max(watch, 0.1), members=members, as_json=as_json)
             return
         before = [_look(admin, name) for name in names]
@@ -146,9 +176,41 @@ def describe(
             time.sleep(sample)
             after = [_look(admin, name) for name in names]
     if as_json:
-        print_json([_document(b, a) for b, a in zip(before, after, strict=True)])
+        print_json(
+            [
+                _document(b, a) | ({"estimate": pages[b.group.group]} if pages else {})
+                for b, a in zip(before, after, strict=True)
+            ]
+        )
     else:
-        _print_looks(zip(before, after, strict=True), members=members)
+        _print_looks(zip(before, after, strict=True), members=members, pages=pages)
+
+
+# Any: JSON.
+def _page(url: str, name: str) -> dict[str, Any] | None:
+    """What the broker's estimator says of the group as a whole."""
+    from fastmq.cli.autoscale_lag import PageLag
+
+    try:
+        page = PageLag(url, name).read()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        fail(f"no estimates: {error}; is fastmq.metrics.listener set?", EXIT_UNREACHABLE)
+    return None if page is None else {key: page.get(key) for key in _ESTIMATES}
+
+
+def _estimate_facts(page: dict[str, Any] | None) -> list[tuple[str, object]]:
+    if page is None:
+        return [("estimates", "none: that broker does not coordinate the group")]
+    eta_s, behind_s = page["eta_seconds"], page["lag_seconds"]
+    return [
+        ("behind by", None if behind_s is None else duration_text(behind_s)),
+        ("consumed", f"{count_text(page['consume_rate'] or 0)}/s"),
+        ("produced", f"{count_text(page['produce_rate'] or 0)}/s"),
+        ("caught up in", "not at this rate" if eta_s is None else duration_text(eta_s)),
+        ("wanted consumers", page["wanted_consumers"]),
+    ]
 
 
 def _watch(
@@ -200,7 +262,13 @@ def _document(before: _Look, after: _Look) -> dict[str, object]:
     }
 
 
-def _print_looks(pairs: "Iterator[tuple[_Look, _Look]]", *, members: bool) -> None:
+# Any: as `_page`.
+def _print_looks(
+    pairs: "Iterator[tuple[_Look, _Look]]",
+    *,
+    members: bool,
+    pages: Mapping[str, dict[str, Any] | None] = MappingProxyType({}),
+) -> None:
     for index, (before, after) in enumerate(pairs):
         if index:
             click.echo()
@@ -219,6 +287,8 @@ def _print_looks(pairs: "Iterator[tuple[_Look, _Look]]", *, members: bool) -> No
             facts.append(
                 ("caught up in", "not at this rate" if eta_s is None else duration_text(eta_s))
             )
+        if pages:
+            facts += _estimate_facts(pages[after.group.group])
         print_facts(facts)
         if members:
             click.echo()

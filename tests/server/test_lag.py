@@ -8,10 +8,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 import fastmq
+from fastmq.cli import main
 from fastmq.testing import Broker
 
 
@@ -117,6 +119,28 @@ def test_a_group_that_catches_up_is_done(broker, group):
     seen = wait_for(broker, f"/groups/{group}/lag", lambda seen: seen["lag"] == 0)
     assert seen["eta_seconds"] == seen["lag_seconds"] == 0
     assert seen["lagging_partitions"] == 0
+
+
+def test_the_command_line_shows_the_estimates(broker, group):
+    wait_for(broker, f"/groups/{group}/lag", lambda seen: seen["lag"] == 7)
+
+    def describe(name, *args, code=0):
+        command = ["group", "describe", name, "-b", broker.bootstrap_servers, *args]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == code, result.output
+        return result
+
+    url = broker.metrics_url
+    (shown,) = json.loads(describe(str(group), "--url", url, "--json").stdout)
+    estimate = shown["estimate"]
+    assert estimate["lag"] == shown["lag"] > 0
+    assert estimate["wanted_consumers"] >= 1
+    told = describe(str(group), "--url", url).stdout
+    assert "wanted consumers" in told
+    assert "caught up in" in told
+    assert "no such group" in describe("nobody", "--url", url, code=1).stderr
+    assert "metrics.listener" in describe("x", "--url", "http://127.0.0.1:1", code=3).stderr
+    describe("x", "--url", "https://127.0.0.1:1", code=2)
 
 
 def test_keda_finds_its_values(broker, group):
