@@ -343,6 +343,24 @@ def test_cluster_and_disks(run, shared):
     run(scenario)
 
 
+def test_moves_elections_and_brokers_that_leave(run):
+    async def scenario(admin, topic):
+        await admin.create_topic(topic, partitions=2)
+        (node,) = (await admin.describe_cluster(fenced=True)).brokers
+        assert not node.is_fenced
+        await admin.reassign({(topic, 0): [node.node_id]})
+        assert await admin.list_reassignments() == {}
+        assert await admin.list_reassignments([(topic, 1)]) == {}
+        assert await admin.elect_leaders() == {}
+        code = ErrorCode.NO_REASSIGNMENT_IN_PROGRESS
+        await refused(admin.reassign({(topic, 0): None}), code)
+        code = ErrorCode.INVALID_REPLICA_ASSIGNMENT
+        assert "77" in await refused(admin.reassign({(topic, 1): [77]}), code)
+        await refused(admin.unregister_broker(77), ErrorCode.BROKER_ID_NOT_REGISTERED)
+
+    run(scenario)
+
+
 def test_a_broker_that_is_not_there_ends_with_the_reason():
     with (
         fastmq.Admin("127.0.0.1:1", default_api_timeout_ms=300) as admin,

@@ -392,7 +392,7 @@ _EXPECTED = {
     ApiKey.HEARTBEAT: {25},
     ApiKey.SYNC_GROUP: {25},
     ApiKey.LEAVE_GROUP: {0, 25},
-    ApiKey.UNREGISTER_BROKER: {42},
+    ApiKey.UNREGISTER_BROKER: {102},
 }
 
 

@@ -271,6 +271,31 @@ def test_a_lagging_replica_leads_only_where_the_topic_allows_it(brokers):
 
 
 @pytest.mark.slow
+def test_leadership_goes_back_to_preferred_replicas_by_itself(etcd, tmp_path):
+    made = [
+        broker(etcd, tmp_path, n, **{"leader.imbalance.check.interval.seconds": 1}) for n in (1, 2)
+    ]
+    try:
+        for one in made:
+            one.start()
+        with Admin(made[0].bootstrap) as admin:
+            admin.create_topics([AdminTopic("back", assignments=[[2, 1]] * 3)])
+
+            def led_by() -> set[int]:
+                (topic,) = admin.describe_topics("back")
+                return {part.leader for part in topic.partitions}
+
+            made[1].stop()
+            until(lambda: led_by() == {1})
+            made[1].start()
+            until(lambda: led_by() == {2})
+    finally:
+        for one in made:
+            if one.process is not None:
+                one.kill()
+
+
+@pytest.mark.slow
 def test_a_replica_that_moved_away_meanwhile_is_deleted_at_the_start(brokers):
     with Admin(brokers[0].bootstrap) as admin:
         admin.create_topics([AdminTopic("away", assignments=[[1, 2]])])

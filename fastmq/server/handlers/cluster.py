@@ -80,7 +80,7 @@ async def handle_unregister_broker(
     context: BrokerContext, _request: Request, message: UnregisterBrokerRequest
 ) -> UnregisterBrokerResponse:
     """Remove a broker that has no partitions any more."""
-    if context.membership is None:
+    if context.membership is None and message.broker_id == context.node_id:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "the only broker cannot be removed")
     await context.topics.unregister(message.broker_id)
     return UnregisterBrokerResponse(error_message=None)
