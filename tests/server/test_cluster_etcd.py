@@ -271,7 +271,7 @@ def test_a_lagging_replica_leads_only_where_the_topic_allows_it(brokers):
 
 
 @pytest.mark.slow
-def test_leadership_goes_back_to_preferred_replicas_by_itself(etcd, tmp_path):
+def test_a_broker_that_comes_back_leads_again_and_drops_what_moved_away(etcd, tmp_path):
     made = [
         broker(etcd, tmp_path, n, **{"leader.imbalance.check.interval.seconds": 1}) for n in (1, 2)
     ]
@@ -279,7 +279,14 @@ def test_leadership_goes_back_to_preferred_replicas_by_itself(etcd, tmp_path):
         for one in made:
             one.start()
         with Admin(made[0].bootstrap) as admin:
-            admin.create_topics([AdminTopic("back", assignments=[[2, 1]] * 3)])
+            admin.create_topics(
+                [
+                    AdminTopic("back", assignments=[[2, 1]] * 3),
+                    AdminTopic("away", assignments=[[1, 2]]),
+                ]
+            )
+            home = made[1].data_dir / "away-0"
+            assert home.is_dir()
 
             def led_by() -> set[int]:
                 (topic,) = admin.describe_topics("back")
@@ -287,27 +294,16 @@ def test_leadership_goes_back_to_preferred_replicas_by_itself(etcd, tmp_path):
 
             made[1].stop()
             until(lambda: led_by() == {1})
+            admin.reassign({("away", 0): [1]})
+            until(lambda: not admin.list_reassignments())
             made[1].start()
+            until(lambda: not list(made[1].data_dir.glob("away-0*")))
             until(lambda: led_by() == {2})
+            admin.reassign({("away", 0): [2]})
+            until(lambda: not admin.list_reassignments())
+            assert home.is_dir()
+            until(lambda: not list(made[0].data_dir.glob("away-0*")))
     finally:
         for one in made:
             if one.process is not None:
                 one.kill()
-
-
-@pytest.mark.slow
-def test_a_replica_that_moved_away_meanwhile_is_deleted_at_the_start(brokers):
-    with Admin(brokers[0].bootstrap) as admin:
-        admin.create_topics([AdminTopic("away", assignments=[[1, 2]])])
-        home = brokers[1].data_dir / "away-0"
-        assert home.is_dir()
-        brokers[1].kill()
-        admin.reassign({("away", 0): [1, 3]})
-        until(lambda: not admin.list_reassignments())
-        brokers[1].start()
-        until(lambda: not list(brokers[1].data_dir.glob("away-0*")))
-        (topic,) = admin.describe_topics("away")
-        assert topic.partitions[0].replicas == (1, 3)
-        admin.reassign({("away", 0): [2, 1]})
-        until(lambda: not admin.list_reassignments())
-        assert home.is_dir()
