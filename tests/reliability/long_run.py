@@ -23,7 +23,7 @@ SUITES = {
         "test_cluster_faults.py",
         {"KILLS": 10, "PAUSES": 20, "CUTS": 26, "ROUNDS": 2, "SPELLS": 40},
     ),
-    "disks": ("test_cluster_disks.py", {"POWER_CUTS": 6, "LAST_REPLICAS": 4}),
+    "disks": ("test_cluster_disks.py", {"POWER_CUTS": 6, "LAST_REPLICAS": 4, "SPELLS": 12}),
     "store": (
         "test_cluster_store.py",
         {"STORE_ROUNDS": 2, "STORE_OUTAGE_S": 60, "JUMP_ROUNDS": 20},

@@ -21,6 +21,7 @@ from support.blackbox import BlackBox, cannot_run, figure, fresh_seed
 from support.history import OK, Poll, Send
 from support.log_workload import LogWorkload
 from support.mounts import LoopFS, TmpFS, cannot_mount, run
+from support.nemesis import Nemesis
 
 MISSING = cannot_run() or cannot_mount()
 pytestmark = [
@@ -273,4 +274,34 @@ def test_a_broker_whose_disk_is_full_holds_up_only_what_it_leads(tmp_path):
         print(
             f"\na full disk, seed {seed}: the others go on after {took:.1f} s;"
             f" {workload.acknowledged:,} acknowledged, 0 lost"
+        )
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(figure("SPELLS", 0) == 0, reason="only in longer runs: make rel-disks")
+@pytest.mark.parametrize("flush", ["ack", "replicated"])
+def test_one_machine_without_power_among_other_faults(tmp_path, flush):
+    """Others are killed, paused and cut off meanwhile; min.insync.replicas keeps a copy."""
+    seed = fresh_seed()
+    rng = random.Random(seed)
+    with cluster_on_disks(tmp_path, overrides={"fastmq.flush": flush}) as (box, disks):
+        workload = LogWorkload(box.bootstrap, "spells", 3, seed=seed)
+        workload.create()
+        workload.start()
+        workload.wait_progress(60)
+        nemesis = Nemesis(box, rng)
+
+        def power(stack):
+            node_id = nemesis.one()
+            cut_power(box, disks, [node_id])
+            stack.callback(box.brokers[node_id].spawn)
+
+        nemesis.faults = {"power": power, **nemesis.faults}
+        for _ in range(figure("SPELLS", 0)):
+            nemesis.spell()
+            workload.wait_progress()
+            box.wait_in_sync("spells")  # another may lose power only then
+        workload.judged()
+        print(
+            f"\nspells, flush={flush}, seed {seed}: {workload.acknowledged:,} acknowledged, 0 lost"
         )

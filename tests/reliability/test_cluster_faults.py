@@ -5,9 +5,7 @@ the log workload of Jepsen's Kafka tests; `support.history` judges what the clie
 test ends with everything healed and demands progress (R21). R2, R3, R4.
 """
 
-import contextlib
 import random
-import signal
 import statistics
 import time
 
@@ -27,6 +25,7 @@ from support.blackbox import (
     rotation,
 )
 from support.log_workload import LogWorkload, longest_waits
+from support.nemesis import Nemesis
 from support.raw import RawClient
 
 MISSING = cannot_run()
@@ -181,61 +180,6 @@ def test_a_leader_that_slept_past_its_lease_acknowledges_nothing_alone(tmp_path)
         box.wait_in_sync(workload.topic)
 
 
-class Nemesis:
-    """Draws some of the faults every few seconds, sometimes none (Jepsen's way), and ends them."""
-
-    def __init__(self, box, topic, rng):
-        self.box = box
-        self.topic = topic
-        self.rng = rng
-        self.faults = {
-            "pause": self.pause,
-            "kill": self.kill,
-            "cut": self.cut,
-            "slow": self.slow,
-            "store": self.store,
-        }
-
-    def spell(self):
-        """One drawing; all of it is over when this returns."""
-        chosen = [name for name in self.faults if self.rng.random() < 0.4]
-        print(f"    {', '.join(chosen) or 'nothing'}", flush=True)
-        with contextlib.ExitStack() as stack:
-            for name in chosen:
-                self.faults[name](stack)
-            time.sleep(self.rng.uniform(1.0, 2.5) * SESSION_S)
-
-    def one(self):
-        return self.rng.choice(sorted(self.box.brokers))
-
-    def pause(self, stack):
-        running = [n for n, broker in self.box.brokers.items() if broker.is_running()]
-        stack.enter_context(self.box.paused(self.rng.choice(running)))
-
-    def kill(self, stack):
-        stack.enter_context(self.killed(self.one()))
-
-    @contextlib.contextmanager
-    def killed(self, node_id):
-        self.box.brokers[node_id].kill()
-        try:
-            yield
-        finally:
-            self.box.brokers[node_id].spawn()
-
-    def cut(self, stack):
-        shapes = self.box.shapes(self.one())
-        stack.enter_context(self.box.cut_off(shapes[self.rng.choice(sorted(shapes))]))
-
-    def slow(self, stack):
-        stack.enter_context(self.box.slowed(self.one(), self.rng.choice([64, 256, 1024])))
-
-    def store(self, stack):
-        member = self.rng.randrange(3)
-        self.box.etcd.signal(member, signal.SIGSTOP)
-        stack.callback(self.box.etcd.signal, member, signal.SIGCONT)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(figure("SPELLS", 0) == 0, reason="only in longer runs: make rel-faults")
@@ -247,11 +191,9 @@ def test_faults_of_all_kinds_at_once(tmp_path):
         workload.create()
         workload.start()
         workload.wait_progress(60)
-        nemesis = Nemesis(box, workload.topic, rng)
+        nemesis = Nemesis(box, rng)
         for _ in range(figure("SPELLS", 0)):
             nemesis.spell()
-            for broker in box.brokers.values():
-                broker.wait_ready(60)
             took = workload.wait_progress()
             if rng.random() < 0.5:
                 box.wait_in_sync(workload.topic)
