@@ -23,12 +23,19 @@ from support.log_workload import LogWorkload
 from support.mounts import LoopFS, TmpFS, cannot_mount, run
 from support.nemesis import Nemesis
 
-MISSING = cannot_run() or cannot_mount()
 pytestmark = [
     pytest.mark.reliability,
     pytest.mark.slow,
-    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def means():
+    """Tried when a test is about to run, so that those who only collect do not pay for it."""
+    missing = cannot_run() or cannot_mount()
+    if missing:
+        pytest.skip(missing)
+
 
 # What may be lost without fsync: `fastmq.flush.interval.ms` (10 ms) and the time that a sync takes;
 # with room for a machine that has other work.

@@ -23,15 +23,21 @@ from support.log_workload import LogWorkload, longest_waits
 from support.netns import both_ways
 from support.raw import RawClient
 
-MISSING = cannot_run()
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 DONE = {ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS}
 ASK_AGAIN = {ErrorCode.REQUEST_TIMED_OUT, ErrorCode.NOT_CONTROLLER}
 pytestmark = [
     pytest.mark.reliability,
     pytest.mark.slow,
-    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def means():
+    """Tried when a test is about to run, so that those who only collect do not pay for it."""
+    missing = cannot_run()
+    if missing:
+        pytest.skip(missing)
 
 
 def create(box, name, at=None):
