@@ -621,6 +621,23 @@ cdef class Engine:
         with nogil:
             fmq_engine_set_peer(self.handle, conn_id)
 
+    def set_racks(self, racks):
+        names = [(int(broker_id), name.encode()) for broker_id, name in racks.items()]
+        cdef fmq_rack *rows = <fmq_rack *>PyMem_Malloc((len(names) + 1) * sizeof(fmq_rack))
+        if rows == NULL:
+            raise MemoryError()
+        cdef int rc
+        try:
+            for i, (broker_id, name) in enumerate(names):
+                rows[i].broker_id = broker_id
+                rows[i].rack = name
+                rows[i].size = len(name)
+            rc = fmq_engine_set_racks(self.handle, rows, <int32_t>len(names))
+        finally:
+            PyMem_Free(rows)
+        if rc != 0:
+            raise MemoryError()
+
     def set_lease(self, int64_t until_ms):
         with nogil:
             fmq_engine_set_lease(self.handle, until_ms)
