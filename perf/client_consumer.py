@@ -9,20 +9,14 @@ times aiokafka.
     python perf/client_consumer.py --rounds 5 --records 500000
 """
 
-import argparse
 import asyncio
-import json
-import statistics
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import harness
+import side_by_side
 
 RECORD_BYTES = 1000
 BATCH_BYTES = 200_000
@@ -154,12 +148,23 @@ def aiokafka(bootstrap: str, count: int, clock: Clock) -> None:
     asyncio.run(main())
 
 
-CONSUMERS: dict[str, Callable[[str, int, Clock], None]] = {
-    "fastmq": fastmq,
-    "fastmq_aio": fastmq_aio,
-    "confluent": confluent,
-    "aiokafka": aiokafka,
-    "kafka_python": kafka_python,
+def timed(consume: Callable[[str, int, Clock], None]) -> side_by_side.Client:
+    """Measure from the first record to the last."""
+
+    def run(bootstrap: str, count: int) -> tuple[float, float]:
+        clock = Clock()
+        consume(bootstrap, count, clock)
+        return clock.wall_s, clock.cpu_s
+
+    return run
+
+
+CONSUMERS = {
+    "fastmq": timed(fastmq),
+    "fastmq_aio": timed(fastmq_aio),
+    "confluent": timed(confluent),
+    "aiokafka": timed(aiokafka),
+    "kafka_python": timed(kafka_python),
 }
 
 
@@ -169,58 +174,9 @@ def fill(bootstrap: str, count: int) -> None:
 
     value = bytes(RECORD_BYTES)
     with Producer(bootstrap, linger_ms=20, batch_size=BATCH_BYTES) as producer:
-        for _ in range(count):
+        for _ in range(count + 1):  # the first one is not in the figures
             producer.produce(harness.TOPIC, value)
         producer.flush(FLUSH_S)
 
 
-def work(name: str, bootstrap: str, count: int) -> None:
-    """Run one consumer in this process."""
-    clock = Clock()
-    CONSUMERS[name](bootstrap, count, clock)
-    print(
-        json.dumps(
-            {
-                "records_per_s": count / clock.wall_s,
-                "cpu_s_per_million": clock.cpu_s / count * 1e6,
-            }
-        )
-    )
-
-
-def measure(name: str, bootstrap: str, count: int) -> dict[str, Any]:
-    """Run one consumer in a process of its own, on its core."""
-    command = ["taskset", "-c", str(harness.LOAD_CPU), sys.executable, __file__]
-    command += ["--worker", name, "--bootstrap", bootstrap, "--records", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def main() -> None:
-    parser = harness.arguments(__doc__)
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--partitions", type=int, default=1)
-    parser.add_argument("--only", nargs="*", choices=CONSUMERS, default=list(CONSUMERS))
-    parser.add_argument("--worker", choices=CONSUMERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        work(options.worker, options.bootstrap, options.records)
-        return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
-    with harness.scratch(options) as root, harness.broker(options, root, options.partitions) as at:
-        bootstrap = f"127.0.0.1:{at.port}"
-        fill(bootstrap, options.records + 1)
-        for _ in range(options.rounds):
-            for name in options.only:
-                count = max(1000, int(options.records * SHARE[name]))
-                found[name].append(measure(name, bootstrap, count))
-    for name, rounds in found.items():
-        line = {"script": Path(__file__).name, "consumer": name}
-        line["partitions"] = options.partitions
-        for key in ("records_per_s", "cpu_s_per_million"):
-            line[key] = round(statistics.median(row[key] for row in rounds), 3)
-        print(json.dumps(line), flush=True)
-
-
-main()
+side_by_side.run(__doc__, __file__, "consumer", CONSUMERS, SHARE, fill)

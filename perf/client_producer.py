@@ -8,18 +8,12 @@ times kafka-python, >= 4 times aiokafka.
     python perf/client_producer.py --rounds 5 --records 500000
 """
 
-import argparse
 import asyncio
-import json
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import harness
+import side_by_side
 
 RECORD_BYTES = 1000
 BATCH_BYTES = 1_000_000
@@ -114,57 +108,23 @@ def aiokafka(bootstrap: str, count: int) -> None:
     asyncio.run(main())
 
 
-PRODUCERS: dict[str, Callable[[str, int], None]] = {
-    "fastmq": fastmq,
-    "fastmq_aio": fastmq_aio,
-    "confluent": confluent,
-    "aiokafka": aiokafka,
-    "kafka_python": kafka_python,
+def timed(produce: Callable[[str, int], None]) -> side_by_side.Client:
+    """Measure all of it, to the last acknowledgement."""
+
+    def run(bootstrap: str, count: int) -> tuple[float, float]:
+        cpu, began = time.process_time(), time.monotonic()
+        produce(bootstrap, count)
+        return time.monotonic() - began, time.process_time() - cpu
+
+    return run
+
+
+PRODUCERS = {
+    "fastmq": timed(fastmq),
+    "fastmq_aio": timed(fastmq_aio),
+    "confluent": timed(confluent),
+    "aiokafka": timed(aiokafka),
+    "kafka_python": timed(kafka_python),
 }
 
-
-def work(name: str, bootstrap: str, count: int) -> None:
-    """Run one producer in this process; warmed by a few records."""
-    produce = PRODUCERS[name]
-    produce(bootstrap, 1000)
-    cpu, began = time.process_time(), time.monotonic()
-    produce(bootstrap, count)
-    wall_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
-    print(json.dumps({"records_per_s": count / wall_s, "cpu_s_per_million": cpu_s / count * 1e6}))
-
-
-def measure(name: str, bootstrap: str, count: int) -> dict[str, Any]:
-    """Run one producer in a process of its own, on its core."""
-    command = ["taskset", "-c", str(harness.LOAD_CPU), sys.executable, __file__]
-    command += ["--worker", name, "--bootstrap", bootstrap, "--records", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def main() -> None:
-    parser = harness.arguments(__doc__)
-    parser.add_argument("--records", type=int, default=500_000)
-    parser.add_argument("--partitions", type=int, default=1)
-    parser.add_argument("--only", nargs="*", choices=PRODUCERS, default=list(PRODUCERS))
-    parser.add_argument("--worker", choices=PRODUCERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        work(options.worker, options.bootstrap, options.records)
-        return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
-    with harness.scratch(options) as root, harness.broker(options, root, options.partitions) as at:
-        bootstrap = f"127.0.0.1:{at.port}"
-        for _ in range(options.rounds):
-            for name in options.only:
-                count = max(1000, int(options.records * SHARE[name]))
-                found[name].append(measure(name, bootstrap, count))
-    for name, rounds in found.items():
-        line = {"script": Path(__file__).name, "producer": name}
-        line["partitions"] = options.partitions
-        for key in ("records_per_s", "cpu_s_per_million"):
-            line[key] = round(statistics.median(row[key] for row in rounds), 3)
-        print(json.dumps(line), flush=True)
-
-
-main()
+side_by_side.run(__doc__, __file__, "producer", PRODUCERS, SHARE)

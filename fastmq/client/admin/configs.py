@@ -66,10 +66,10 @@ def describe(
 def alter(
     resource: Resource,
     *,
-    set_: Mapping[str, Value],
-    delete: Iterable[str],
-    append: Mapping[str, Value],
-    subtract: Mapping[str, Value],
+    set_: Mapping[str, Value] | None = None,
+    delete: Iterable[str] = (),
+    append: Mapping[str, Value] | None = None,
+    subtract: Mapping[str, Value] | None = None,
     validate_only: bool,
 ) -> Steps[None]:
     """Change settings, all or none of them."""
@@ -77,7 +77,7 @@ def alter(
     changes = [
         IncrementalAlterConfigsEntry(name=key, config_operation=operation, value=config_text(value))
         for operation, values in ((_SET, set_), (_APPEND, append), (_SUBTRACT, subtract))
-        for key, value in values.items()
+        for key, value in (values or {}).items()
     ]
     changes += [
         IncrementalAlterConfigsEntry(name=key, config_operation=_DELETE, value=None)

@@ -280,10 +280,10 @@ class Admin:
         self._run(
             _configs.alter(
                 _configs.topic(topic),
-                set_=set or {},
+                set_=set,
                 delete=delete,
-                append=append or {},
-                subtract=subtract or {},
+                append=append,
+                subtract=subtract,
                 validate_only=validate_only,
             )
         )
@@ -311,10 +311,10 @@ class Admin:
         self._run(
             _configs.alter(
                 _configs.broker(node_id),
-                set_=set or {},
+                set_=set,
                 delete=delete,
-                append=append or {},
-                subtract=subtract or {},
+                append=append,
+                subtract=subtract,
                 validate_only=validate_only,
             )
         )

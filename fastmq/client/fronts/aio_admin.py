@@ -228,10 +228,10 @@ class Admin:
         await self._run(
             _configs.alter(
                 _configs.topic(topic),
-                set_=set or {},
+                set_=set,
                 delete=delete,
-                append=append or {},
-                subtract=subtract or {},
+                append=append,
+                subtract=subtract,
                 validate_only=validate_only,
             )
         )
@@ -250,10 +250,10 @@ class Admin:
         await self._run(
             _configs.alter(
                 _configs.broker(node_id),
-                set_=set or {},
+                set_=set,
                 delete=delete,
-                append=append or {},
-                subtract=subtract or {},
+                append=append,
+                subtract=subtract,
                 validate_only=validate_only,
             )
         )
