@@ -157,6 +157,18 @@ def test_etcd_may_be_in_any_trouble(tmp_path):
 JUMPS = {1: ["+1h", "-1h"], 2: ["+10y", "-10y"], 3: ["+200s", "-200s"]}
 
 
+@contextlib.contextmanager
+def faketime_removed(box):
+    """What libfaketime leaves in memory of brokers that are killed."""
+    pids = [broker.pid for broker in box.brokers.values()]
+    try:
+        yield
+    finally:
+        for pid in pids:
+            for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+                Path("/dev/shm", name).unlink(missing_ok=True)
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not here: apt install faketime")
 @pytest.mark.timeout(900)
 def test_the_wall_clocks_of_brokers_may_jump(tmp_path):
@@ -176,7 +188,7 @@ def test_the_wall_clocks_of_brokers_may_jump(tmp_path):
     ]
     # Long enough for a machine that has other work: that a session ends is not what is looked for.
     session = {"broker.session.timeout.ms": 10_000}
-    with BlackBox(tmp_path, envs=envs, overrides=session) as box:
+    with BlackBox(tmp_path, envs=envs, overrides=session) as box, faketime_removed(box):
         workload = LogWorkload(box.bootstrap, seed=seed)
         # Kafka's rules that do ask the wall clock, by what they are made for.
         workload.create(**{"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)})

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ BROKERS = 3
 MEMBERS = 3
 WAIT_S = 60.0
 _ASK_TIMEOUT_S = 2.0
+_MEMORY = "/dev/shm"
 PRODUCE_VERSION = 9
 
 
@@ -94,7 +96,7 @@ class BlackBox:
             client = self.network.add_host("c1")
             self._stack.enter_context(self.network.inside(client))
             places = [(host.address, host.wrap) for host in self.store_hosts]
-            self.etcd = EtcdCluster(self._root / "etcd", MEMBERS, hosts=places)
+            self.etcd = EtcdCluster(self._store_directory(), MEMBERS, hosts=places)
             self._stack.callback(self.etcd.stop)
             self.etcd.start_all()
             self._stack.callback(self._end_brokers)
@@ -103,6 +105,7 @@ class BlackBox:
                 self.brokers[node_id].spawn()
             for broker in self.brokers.values():
                 broker.wait_ready(WAIT_S)
+            self.wait(self._know_each_other, "all brokers know all others")
         except BaseException:
             self._stack.close()
             raise
@@ -118,6 +121,12 @@ class BlackBox:
             for broker in self.brokers.values():
                 sys.stderr.write(f"--- end of {broker.log_path}\n{broker.log_tail(25)}")
         self._stack.close()
+
+    def _store_directory(self) -> Path:
+        """Where etcd has its data: in memory where that can be, away from the disks that suffer."""
+        if os.access(_MEMORY, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="fastmq-etcd-", dir=_MEMORY))
+        return self._root / "etcd"
 
     def _broker(self, node_id: int) -> Broker:
         host = self.broker_host(node_id)
@@ -189,6 +198,13 @@ class BlackBox:
                 rows = sorted(found.partitions, key=lambda row: row.partition_index)
                 return [Standing(r.leader_id, r.leader_epoch, tuple(r.isr_nodes)) for r in rows]
         return []
+
+    def _know_each_other(self) -> bool:
+        for broker in self.brokers.values():
+            with RawClient(broker.bootstrap, timeout_s=_ASK_TIMEOUT_S) as client:
+                if len(client.call(MetadataRequest(topics=[]), 9).brokers) < BROKERS:
+                    return False
+        return True
 
     def wait(self, what: Callable[[], Any], told: str, timeout_s: float = WAIT_S) -> Any:
         """Ask until the answer is true, and return it."""
