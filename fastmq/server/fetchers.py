@@ -89,7 +89,10 @@ class ReplicaFetchers:
             self._nursery = nursery
             for source in self._sources.values():
                 self._start(source)
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # roles may still change while the broker stops
 
     def _start(self, source: _Source) -> None:
         if self._nursery is not None:
