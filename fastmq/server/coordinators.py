@@ -23,7 +23,6 @@ runners.
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
@@ -407,7 +406,7 @@ class CoordinatorDriver(Generic[S]):
 
     async def _load(self, runner: ShardRunner[S]) -> None:
         try:
-            count = await trio.to_thread.run_sync(self._replay_log, runner)
+            count = await self._replay_log(runner)
             if self._runners.get(runner.index) is not runner:
                 return  # given up meanwhile
             runner.activate()
@@ -421,18 +420,31 @@ class CoordinatorDriver(Generic[S]):
             return
         logger.debug("loaded %s-%d: %d records", runner.partition.topic, runner.index, count)
 
-    def _replay_log(self, runner: ShardRunner[S]) -> int:
-        """Feed the whole log to the shard; in a worker thread, which alone has the shard now."""
+    async def _replay_log(self, runner: ShardRunner[S]) -> int:
+        """Feed the whole log to the shard; return the number of records."""
+        offset, end = await trio.to_thread.run_sync(_bounds, runner.partition)
+        count = 0
+        while True:
+            offset, more = await trio.to_thread.run_sync(self._replay_from, runner, offset, end)
+            count += more
+            if offset >= end or runner.state is not ShardState.LOADING:
+                return count
+            # A new leader may have more than it knows to be committed yet; all of it counts once
+            # it is.
+            await trio.sleep(_COMMIT_LOOK_S)
+
+    def _replay_from(self, runner: ShardRunner[S], offset: int, end: int) -> tuple[int, int]:
+        """Feed to the shard what is committed; in a worker thread, which alone has it now.
+
+        Returns:
+            Where it goes on, and the number of records.
+        """
         partition, shard = runner.partition, runner.shard
-        offset = partition.log_start()
-        # A new leader may have more than it knows to be committed yet; all of it counts once it is.
-        end = partition.log_end()
         count = 0
         while offset < end and runner.state is ShardState.LOADING:
             data = partition.read(offset, COORDINATOR_LOAD_READ_BYTES)
             if not data:
-                time.sleep(_COMMIT_LOOK_S)
-                continue
+                break
             latest: dict[bytes, bytes | None] = {}
             for key, value in self._iter_records(data):
                 if key is not None:
@@ -444,7 +456,7 @@ class CoordinatorDriver(Generic[S]):
             for key, value in latest.items():
                 shard.replay(key, value)
             offset = next_offset(data)
-        return count
+        return offset, count
 
     async def _timer_loop(self) -> None:
         while True:
@@ -465,6 +477,10 @@ class CoordinatorDriver(Generic[S]):
                     runner.on_timer(now_ms)
                 else:
                     self.wake_timer_by(runner.deadline_ms)
+
+
+def _bounds(partition: Partition) -> tuple[int, int]:
+    return partition.log_start(), partition.log_end()
 
 
 def next_offset(batches: bytes) -> int:
