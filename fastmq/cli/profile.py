@@ -64,8 +64,7 @@ def show(*, name: str | None, as_json: bool) -> None:
 @profile.command("set")
 @click.argument("name", shell_complete=complete_profile)
 @click.argument("values", nargs=-1, required=True, type=KEY_VALUE, metavar="KEY=VALUE...")
-@json_option
-def set_(*, name: str, values: tuple[tuple[str, str], ...], as_json: bool) -> None:
+def set_(*, name: str, values: tuple[tuple[str, str], ...]) -> None:
     """Make a profile or change options of it; KEY= removes one."""
     from fastmq.client.options import ClientOptions, read_options
 
@@ -89,29 +88,23 @@ def set_(*, name: str, values: tuple[tuple[str, str], ...], as_json: bool) -> No
         profiles.current = name
     path = save_profiles(profiles)
     click.echo(f"profile {name} written to {path}", err=True)
-    if as_json:
-        print_json({"profile": name, "options": options, "file": str(path)})
 
 
 @profile.command()
 @click.argument("name", shell_complete=complete_profile)
-@json_option
-def use(*, name: str, as_json: bool) -> None:
+def use(*, name: str) -> None:
     """Use this profile when none is named."""
     profiles = load_profiles()
     profiles.get(name)
     profiles.current = name
     save_profiles(profiles)
     click.echo(f"profile {name} is used from now on", err=True)
-    if as_json:
-        print_json({"current": name})
 
 
 @profile.command()
 @click.argument("name", shell_complete=complete_profile)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@json_option
-def delete(*, name: str, yes: bool, as_json: bool) -> None:
+def delete(*, name: str, yes: bool) -> None:
     """Forget a profile."""
     profiles = load_profiles()
     profiles.get(name)
@@ -122,15 +115,9 @@ def delete(*, name: str, yes: bool, as_json: bool) -> None:
         profiles.current = None
     save_profiles(profiles)
     click.echo(f"profile {name} forgotten", err=True)
-    if as_json:
-        print_json({"deleted": name, "current": profiles.current})
 
 
 @profile.command()
-@json_option
-def path(*, as_json: bool) -> None:
+def path() -> None:
     """Print where the file is."""
-    if as_json:
-        print_json({"file": str(profiles_path())})
-    else:
-        click.echo(profiles_path())
+    click.echo(profiles_path())

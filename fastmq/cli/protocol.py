@@ -2,8 +2,6 @@
 
 import click
 
-from fastmq.cli.support.options import json_option
-from fastmq.cli.support.output import print_json
 from fastmq.protocol import _show
 
 __all__ = ["protocol"]
@@ -22,25 +20,17 @@ def protocol() -> None:
 
 
 @protocol.command("list")
-@json_option
-def list_apis(*, as_json: bool) -> None:
+def list_apis() -> None:
     """List all APIs with their versions."""
-    if as_json:
-        print_json(_show.api_rows())
-    else:
-        click.echo(_show.list_apis())
+    click.echo(_show.list_apis())
 
 
 @protocol.command()
 @click.argument("api")
 @click.argument("version", type=int, required=False)
-@json_option
-def show(*, api: str, version: int | None, as_json: bool) -> None:
+def show(api: str, version: int | None) -> None:
     """Show request and response of an API, by name or key, in one version (the newest)."""
     try:
-        if as_json:
-            print_json(_show.message_rows(api, version))
-        else:
-            click.echo(_show.show(api, version))
+        click.echo(_show.show(api, version))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None

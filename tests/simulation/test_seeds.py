@@ -9,6 +9,8 @@ import pytest
 
 from fastmq.testing.sim import options_of, run_seed
 
+from support.sim_mutants import MUTANTS, nothing_wrong
+
 SEEDS = Path(__file__).with_name("seeds.txt")
 
 
@@ -33,6 +35,31 @@ def test_a_seed_goes_the_same_way_twice():
     assert first.acknowledged > 20
     assert first.counts["fault"] > 3
     assert run_seed(2, options).digest != first.digest
+
+
+# Bounded: a mutant that is not caught by then is not caught.
+SEEDS_MAX = 30
+
+
+@pytest.mark.slow
+def test_a_detour_that_changes_nothing_breaks_no_promise():
+    for name in ("ignore min ISR", "no truncation on epoch change"):
+        with nothing_wrong():
+            assert run_seed(1, MUTANTS[name][1](1)).problems == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_broken_brokers_are_caught(name):
+    mutation, options = MUTANTS[name]
+    for seed in range(1, SEEDS_MAX + 1):
+        with mutation():
+            problems = run_seed(seed, options(seed)).problems
+        assert not any("broke:" in problem for problem in problems), problems
+        if problems:
+            print(f"{name}: seed {seed}: {problems[0]}")
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds have not caught it")
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ the end, when all is quiet: logs are equal, and hold what producers were promise
 
 from typing import Final
 
+import trio
+
 from fastmq._native.core import Partition, PartitionError
 from fastmq.records import read_batches
 from fastmq.testing.sim.cluster import SimBroker, SimCluster
@@ -16,6 +18,10 @@ from fastmq.testing.sim.trace import Trace
 __all__ = ["Inspector", "check_history"]
 
 _READ_BYTES: Final = 1 << 20
+# min.insync.replicas of the run.
+_COPIES_MIN: Final = 2
+# An answer may be so long on its way.
+_ANSWER_S: Final = 4.0
 Key = tuple[str, int]
 
 
@@ -48,6 +54,27 @@ class Inspector:
                     self._look_at(broker, handle, deep=deep)
                 except PartitionError as exc:
                     self._trace.note("offline", f"{broker.host} {handle}: {exc}")
+
+    def on_acknowledged(self, topic: str, index: int, offset: int) -> None:
+        """Check that what is acknowledged by all has two copies, as durable as was promised."""
+        running = self._cluster.running()
+        if (
+            len(running) < len(self._cluster.brokers)
+            or trio.current_time() - self._cluster.fell_at < _ANSWER_S
+        ):
+            return  # the other copy may have been on the broker that is down
+        copies = 0
+        for broker in running:
+            assert broker.context is not None
+            found = broker.context.topics.get(topic)
+            handle = None if found is None else found.handle(index)
+            if handle is not None and handle.is_open():
+                end = handle.synced() if self._cluster.flush == "ack" else handle.log_end()
+                copies += end > offset
+        if copies < _COPIES_MIN:
+            self._trace.violation(
+                f"partition {index}: offset {offset} is acknowledged with {copies} copies"
+            )
 
     def _look_at(self, broker: SimBroker, handle: Partition, *, deep: bool) -> None:
         name = f"{handle.topic}-{handle.index}"

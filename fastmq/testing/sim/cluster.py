@@ -8,8 +8,10 @@ from pathlib import Path
 
 import trio
 
+from fastmq.cluster import ClusterImage
 from fastmq.config import load_broker_config
 from fastmq.errors import FastmqError
+from fastmq.metastore.keys import change_of
 from fastmq.server.broker import StorageFailedError, run_broker
 from fastmq.server.context import BrokerContext
 from fastmq.testing.sim.disk import SimDisk
@@ -72,6 +74,8 @@ class SimCluster:
         self.model = StoreModel()
         self.brokers = {number: SimBroker(number) for number in range(1, count + 1)}
         self.failures: list[str] = []
+        self.fell_at = 0.0
+        self.flush = settings["fastmq.flush"]
         self._settings = settings
         self._root = root
         self._nursery = nursery
@@ -80,6 +84,12 @@ class SimCluster:
     def running(self) -> list[SimBroker]:
         """Brokers that serve."""
         return [broker for broker in self.brokers.values() if broker.context is not None]
+
+    def image(self) -> ClusterImage:
+        """Return the cluster as the store has it."""
+        rows = ((change_of(item), item.revision) for item in self.model.rows.values())
+        known = ((change, revision) for change, revision in rows if change is not None)
+        return ClusterImage().load(known, self.model.revision)
 
     def start(self, broker: SimBroker) -> None:
         """Begin a life of a broker, on what the one before left."""
@@ -134,6 +144,7 @@ class SimCluster:
             self.failures.append(f"the disk of {broker.host} broke: {error!r}")
         if broker.world is world:
             # It ended by itself.
+            self.fell_at = trio.current_time()
             self.network.unplug(broker.host, power=False)
             broker.context = None
             broker.world = None
@@ -155,6 +166,7 @@ class SimCluster:
         """
         world = broker.world
         assert world is not None
+        self.fell_at = trio.current_time()
         self.network.unplug(broker.host, power=power)
         lost = self._leave(broker, world, power=power)
         world.die()

@@ -48,7 +48,8 @@ class Nemesis:
         self._nursery = nursery
         # A broker that lost its power and is not known to be in sync again.
         self._weak: SimBroker | None = None
-        self._restarts_held = False
+        # What stays broken, in liveness mode.
+        self._broken: SimBroker | None = None
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill": self._kill,
             "power": self._power,
@@ -120,7 +121,7 @@ class Nemesis:
         self._later(0.1, 6.0, lambda: self._restart(broker))
 
     def _restart(self, broker: SimBroker) -> None:
-        if not broker.is_up and not self._restarts_held:
+        if not broker.is_up and broker is not self._broken:
             self._note(f"{broker.host} starts")
             self._cluster.start(broker)
 
@@ -195,6 +196,8 @@ class Nemesis:
         self._later(0.5, 9.0, self._heal)
 
     def _heal(self) -> None:
+        if self._broken is not None:
+            return
         self._note("the network heals")
         self._cluster.network.heal()
 
@@ -301,9 +304,37 @@ class Nemesis:
 
     # The end.
 
+    def end_but_one(self) -> bool:
+        """Heal all but one broker, if the others can go on without it; False: there is none."""
+        image = self._cluster.image()
+        states = [state for topic in image.topics.values() for state in topic.partitions]
+        spare = [
+            broker
+            for broker in self._cluster.brokers.values()
+            if all(set(state.isr) - {broker.node_id} for state in states)
+        ]
+        if not spare:
+            return False
+        broken = self._rng.choice(spare)
+        self.end()
+        self._broken = broken
+        if self._rng.random() < 0.5:
+            self._note(f"{broken.host} stays cut off")
+            hosts = [broker.host for broker in self._cluster.brokers.values()]
+            for host in (*hosts, STORE_HOST, *self._clients):
+                if host != broken.host:
+                    self._cluster.network.cut(host, broken.host)
+                    self._cluster.network.cut(broken.host, host)
+        else:
+            self._note(f"{broken.host} stays down")
+            if broken.is_up:
+                self._cluster.crash(broken, power=False)
+        return True
+
     def end(self) -> None:
         """Heal everything and start what is down."""
         self._note("end of the faults")
+        self._broken = None
         self._cluster.network.heal()
         self._fast_network()
         self._store_up()

@@ -7,6 +7,7 @@ them, but their records make logs part. Readers follow the high watermark.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -110,6 +111,8 @@ class Producer:
         self._sequence = 0
         self.is_stopping = False
         self.acknowledged = 0
+        # Called with partition and last offset of what was acknowledged just now.
+        self.on_acknowledged: Callable[[int, int], None] = lambda _index, _offset: None
 
     @property
     def machine_name(self) -> str:
@@ -189,6 +192,7 @@ class Producer:
     def _acknowledge(self, attempt: Attempt) -> None:
         self._sequence += len(attempt.values)
         self.acknowledged += 1
+        self.on_acknowledged(self._index, attempt.offset + len(attempt.values) - 1)
         self._trace.note("ack", f"{self._topic}-{self._index} {attempt.offset} {self._stream}")
 
     async def _send_again(self, batch: bytes, attempt: Attempt) -> None:
@@ -256,6 +260,11 @@ class Reader:
         self._trace = trace
         self.position = 0
         self.is_stopping = False
+
+    @property
+    def machine_name(self) -> str:
+        """Where it runs."""
+        return self._machine.name
 
     async def run(self) -> None:
         """Read until told to stop."""

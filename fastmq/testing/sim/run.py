@@ -21,6 +21,7 @@ from fastmq.testing.sim.checks import Inspector, check_history
 from fastmq.testing.sim.clients import ClientMachine
 from fastmq.testing.sim.cluster import SimCluster
 from fastmq.testing.sim.faults import Nemesis
+from fastmq.testing.sim.groups import GroupHistory, Member
 from fastmq.testing.sim.kernel import run_simulated
 from fastmq.testing.sim.options import Options, options_of
 from fastmq.testing.sim.produce import LogHistory, Producer, Reader
@@ -93,6 +94,8 @@ class _Run:
         self._history = LogHistory()
         self._producers: list[Producer] = []
         self._readers: list[Reader] = []
+        self._groups = GroupHistory()
+        self._members: list[Member] = []
 
     @property
     def acknowledged(self) -> int:
@@ -112,10 +115,21 @@ class _Run:
             if await self._create(cluster):
                 nursery.start_soon(self._look, inspector)
                 async with trio.open_nursery() as load:
-                    self._start_load(cluster, load)
+                    self._start_load(cluster, inspector, load)
                     names = [producer.machine_name for producer in self._producers]
-                    nemesis = Nemesis(cluster, names, options, self._rng, self._trace, nursery)
+                    names += [member.machine_name for member in self._members]
+                    names += [reader.machine_name for reader in self._readers]
+                    nemesis = Nemesis(
+                        cluster,
+                        list(dict.fromkeys(names)),
+                        options,
+                        self._rng,
+                        self._trace,
+                        nursery,
+                    )
                     await nemesis.run()
+                    if options.mode == "liveness" and nemesis.end_but_one():
+                        await self._wait_for_progress()
                     nemesis.end()
                     await self._wait_for_progress()
                     self._stop_load()
@@ -185,7 +199,7 @@ class _Run:
         self._trace.violation("the topic cannot be created in a healthy cluster")
         return False
 
-    def _start_load(self, cluster: SimCluster, nursery: trio.Nursery) -> None:
+    def _start_load(self, cluster: SimCluster, inspector: Inspector, nursery: trio.Nursery) -> None:
         stream = 0
         for number in range(self._options.producers + 1):
             acks = 1 if number == self._options.producers else -1
@@ -200,19 +214,27 @@ class _Run:
                     trace=self._trace,
                 )
                 stream += 1
+                producer.on_acknowledged = partial(inspector.on_acknowledged, TOPIC)
                 self._producers.append(producer)
                 nursery.start_soon(producer.run, 0.25 if acks == -1 else 0.6)
         for index in range(self._options.partitions):
-            machine = self._machine("reader", cluster)
+            machine = self._machine(f"r{index}", cluster)
             reader = Reader(machine, TOPIC, index, self._history, self._trace)
             self._readers.append(reader)
             nursery.start_soon(reader.run)
+        for number in range(self._options.members):
+            machine = self._machine(f"m{number}", cluster)
+            member = Member(machine, TOPIC, self._options.partitions, self._groups, self._trace)
+            self._members.append(member)
+            nursery.start_soon(member.run)
 
     def _stop_load(self) -> None:
         for producer in self._producers:
             producer.is_stopping = True
         for reader in self._readers:
             reader.is_stopping = True
+        for member in self._members:
+            member.is_stopping = True
 
     async def _look(self, inspector: Inspector) -> None:
         number = 0
@@ -224,6 +246,7 @@ class _Run:
     async def _wait_for_progress(self) -> None:
         """What is healthy again must serve every producer again."""
         before = [producer.acknowledged for producer in self._producers]
+        commits = self._groups.commits
         with trio.move_on_after(_SETTLE_S) as scope:
             while not all(
                 producer.acknowledged > count or producer.acks != -1
@@ -233,6 +256,13 @@ class _Run:
         if scope.cancelled_caught:
             self._trace.violation(
                 f"a producer is still stuck {_SETTLE_S:.0f} s after everything was healed"
+            )
+        with trio.move_on_after(_SETTLE_S) as scope:
+            while self._members and self._groups.commits == commits:
+                await trio.sleep(0.25)
+        if scope.cancelled_caught:
+            self._trace.violation(
+                f"the group is still stuck {_SETTLE_S:.0f} s after everything was healed"
             )
 
     async def _settle(self, inspector: Inspector) -> None:

@@ -60,11 +60,8 @@ class StoreModel:
         if max(len(compares), len(ops)) > _OPS_MAX:
             raise MetastoreError(f"a transaction has at most {_OPS_MAX} operations")
         for op in ops:
-            if isinstance(op, Put):
-                if len(op.value) > METASTORE_VALUE_BYTES_MAX:
-                    raise MetastoreError(f"{op.key}: the value has {len(op.value)} bytes")
-                if op.lease and op.lease not in self._leases:
-                    raise MetastoreError(f"{op.key}: lease {op.lease} has ended")
+            if isinstance(op, Put) and len(op.value) > METASTORE_VALUE_BYTES_MAX:
+                raise MetastoreError(f"{op.key}: the value has {len(op.value)} bytes")
         failed = tuple(
             compare.key
             for compare in compares
@@ -73,7 +70,10 @@ class StoreModel:
         )
         if failed:
             return Conflict(failed)
-        if ops:
+        for op in ops:  # not before: etcd looks at leases when it carries the operations out
+            if isinstance(op, Put) and op.lease and op.lease not in self._leases:
+                raise MetastoreError(f"{op.key}: lease {op.lease} has ended")
+        if any(isinstance(op, Put) or op.key in self.rows for op in ops):
             self._apply(ops)
         return self.revision
 
