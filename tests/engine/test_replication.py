@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastmq._native.core import (
+    EVENT_CORRUPT,
     EVENT_FETCHER,
     EVENT_REPLICAS,
     FLUSH_ACK,
@@ -464,6 +465,39 @@ def test_what_fetchers_are_sent_cannot_harm_them(quick: Cluster) -> None:
         node.fetcher.resume(node.partition)
         assert node.fetch_once(links[1]) == []
     assert node.content() == quick.nodes[0].content() != b""
+
+
+def test_a_follower_never_copies_rot(quick: Cluster) -> None:
+    leader = quick.nodes[0]
+    leader.partition.become_leader(1)
+    client = leader.harness.client()
+    for number in range(20):
+        client.call(9, produce((0, batch(b"%02d" % number + bytes(3_000))), acks=1))
+    stored = leader.content()
+    path = Path(leader.partition.path)
+    leader.partition.close(clean=True)
+    leader.harness.engine.remove_partition(leader.partition)
+    size = len(stored) // 20
+    log = bytearray((path / f"{0:020}.log").read_bytes())
+    log[12 * size + 1_000] ^= 4
+    (path / f"{0:020}.log").write_bytes(log)
+    leader.partition = leader.harness.engine.add_partition(
+        "events",
+        0,
+        topic_id=TOPIC_ID,
+        dir_id=0,
+        path=str(path),
+        config=PartitionConfig(flush=FLUSH_NEVER, min_insync_replicas=1),
+    )
+    link = quick.lead(0, 2)[1]
+    follower = quick.nodes[1]
+    trouble: list[tuple[bytes, int, int]] = []
+    for _ in range(10):
+        trouble = trouble or follower.fetch_once(link)
+    assert trouble == [(TOPIC_ID, 0, ErrorCode.CORRUPT_MESSAGE)]
+    assert follower.content() == stored[: 12 * size]
+    events = leader.harness.engine.take()
+    assert [one[1:] for one in events if one[0] == EVENT_CORRUPT] == [(TOPIC_ID, 0, 12, 13)]
 
 
 def test_a_fetcher_names_its_partitions_once(quick: Cluster) -> None:
