@@ -1,6 +1,6 @@
 """Flipped bits in one replica of three (R10): nobody gets other bytes, and nobody copies them.
 
-`FASTMQ_CLUSTER_FLIPS=200 pytest tests/reliability/test_cluster_rot.py -m slow` for longer.
+`ROT_FLIPS=200 pytest tests/reliability/test_cluster_rot.py -m slow` for longer.
 """
 
 import os
@@ -20,8 +20,8 @@ from support.raw import RawClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.reliability]
 
-FLIPS = int(os.environ.get("FASTMQ_CLUSTER_FLIPS", "6"))
-SEED = int(os.environ.get("FASTMQ_SEED", "1"))
+FLIPS = int(os.environ.get("ROT_FLIPS", "6"))
+SEED = int(os.environ.get("ROT_SEED", "1"))
 PARTITIONS = FLIPS
 BATCHES = 20
 WAIT_S = 30.0
