@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from fastmq.client.consumer.membership import Membership, Phase, Step, StepKind
+from fastmq.client.consumer.membership import Membership, Phase
 from fastmq.client.consumer.options import ConsumerOptions
+from fastmq.client.consumer.steps import Step, StepKind
 from fastmq.client.timers import TimerQueue
 from fastmq.client.topic_partition import TopicPartition
 from fastmq.errors import ErrorCode

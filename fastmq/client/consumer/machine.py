@@ -16,9 +16,10 @@ from fastmq.client.admin.results import EARLIEST, LATEST
 from fastmq.client.admin.steps import run_steps
 from fastmq.client.consumer.commits import Committer
 from fastmq.client.consumer.fetcher import Fetcher
-from fastmq.client.consumer.membership import Membership, Step, StepKind
+from fastmq.client.consumer.membership import Membership
 from fastmq.client.consumer.options import ConsumerOptions, duration_ms_of
 from fastmq.client.consumer.state import PartitionState, Subscription
+from fastmq.client.consumer.steps import Step, StepKind
 from fastmq.client.core import ClientCore
 from fastmq.client.timers import Timer
 from fastmq.client.topic_partition import TopicPartition

@@ -20,36 +20,34 @@ KIP-429, KIP-792.
 import logging
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from fastmq.client.calls import Coordinator, CoordinatorKind, Request
-from fastmq.client.consumer.assignors import ASSIGNORS, Member, by_topic
+from fastmq.client.consumer.assignors import ASSIGNORS
+from fastmq.client.consumer.group_data import (
+    assigned_in,
+    assignment_bytes,
+    member_of,
+    subscription_bytes,
+    topics_in,
+)
 from fastmq.client.consumer.options import ConsumerOptions
-from fastmq.client.consumer.sticky_data import decode_sticky, encode_sticky
+from fastmq.client.consumer.steps import Host, Step, StepKind
 from fastmq.client.core import ClientCore
 from fastmq.client.timers import Timer
 from fastmq.client.topic_partition import TopicPartition
-from fastmq.errors import ErrorCode, FastmqError, KafkaError, error_code
+from fastmq.errors import ErrorCode, KafkaError, error_code
 from fastmq.protocol import ApiKey, Message
-from fastmq.protocol.consumer_protocol import (
-    ConsumerProtocolAssignment,
-    ConsumerProtocolSubscription,
-    ConsumerTopicPartitions,
-    decode_consumer,
-    encode_consumer,
-)
 from fastmq.protocol.messages.heartbeat import HeartbeatRequest
 from fastmq.protocol.messages.join_group import JoinGroupProtocol, JoinGroupRequest
 from fastmq.protocol.messages.leave_group import LeaveGroupMember, LeaveGroupRequest
 from fastmq.protocol.messages.sync_group import SyncGroupAssignment, SyncGroupRequest
 
-__all__ = ["Host", "Membership", "Phase", "Step", "StepKind"]
+__all__ = ["Membership", "Phase"]
 
 _log = logging.getLogger("fastmq.client")
 
 _PROTOCOL_TYPE = "consumer"
-_SUBSCRIPTION_VERSION = 3
-_ASSIGNMENT_VERSION = 1
 _MEMBERS_LISTED_FROM = 3
 # Beyond what the coordinator may wait for the other members.
 _JOIN_GRACE_MS = 5_000
@@ -72,47 +70,6 @@ class Phase(Enum):
     SYNCING = "syncing"
     STABLE = "stable"
     PREPARING = "preparing"
-
-
-class StepKind(Enum):
-    """What happens to partitions in a step."""
-
-    REVOKED = "revoked"
-    ASSIGNED = "assigned"
-    LOST = "lost"
-
-
-class Step(NamedTuple):
-    """Partitions that are given or taken, to be run by the program's next poll."""
-
-    kind: StepKind
-    names: tuple[TopicPartition, ...]
-    done: Callable[[], None]
-
-
-class Host(Protocol):
-    """The consumer around a member."""
-
-    def subscribed_topics(self) -> frozenset[str]:
-        """Return the topics to subscribe to now."""
-
-    def owned(self) -> tuple[TopicPartition, ...]:
-        """Return the partitions that the consumer has."""
-
-    def queue_step(self, step: Step) -> None:
-        """Let the program's next poll run a step."""
-
-    def give(self, names: Iterable[TopicPartition]) -> None:
-        """Add partitions; they are fetched from once their step is done."""
-
-    def take_away(self, names: Iterable[TopicPartition]) -> None:
-        """Remove partitions."""
-
-    def fail(self, error: FastmqError) -> None:
-        """Let the program's next poll raise an error."""
-
-    def ms_since_poll(self) -> int:
-        """Return for how long the program has not polled; 0 while it waits in a poll."""
 
 
 class Membership:
@@ -264,7 +221,12 @@ class Membership:
             group_instance_id=options.group_instance_id,
             protocol_type=_PROTOCOL_TYPE,
             protocols=[
-                JoinGroupProtocol(name=name, metadata=self._subscription(name))
+                JoinGroupProtocol(
+                    name=name,
+                    metadata=subscription_bytes(
+                        self._joined_topics, self._host.owned(), self.generation, name
+                    ),
+                )
                 for name in options.strategies
             ],
         )
@@ -273,21 +235,6 @@ class Membership:
             lambda _: message,
             self._joined,
             options.max_poll_interval_ms + _JOIN_GRACE_MS,
-        )
-
-    def _subscription(self, strategy: str) -> bytes:
-        owned = self._host.owned()
-        return encode_consumer(
-            ConsumerProtocolSubscription(
-                topics=sorted(self._joined_topics),
-                user_data=encode_sticky(owned, self.generation) if strategy == "sticky" else None,
-                owned_partitions=[
-                    ConsumerTopicPartitions(topic=topic, partitions=partitions)
-                    for topic, partitions in by_topic(list(owned)).items()
-                ],
-                generation_id=self.generation,
-            ),
-            _SUBSCRIPTION_VERSION,
         )
 
     def _ask(
@@ -404,10 +351,7 @@ class Membership:
     # --------------------------------------------------------------------------------- assigning
 
     def _topics_of(self, answer: Any) -> set[str]:
-        topics: set[str] = set()
-        for row in answer.members:
-            topics.update(decode_consumer(ConsumerProtocolSubscription, row.metadata).topics)
-        return topics
+        return topics_in(answer.members)
 
     def _metadata_changed(self) -> None:
         metadata = self._core.metadata
@@ -438,21 +382,10 @@ class Membership:
         if assignor is None:
             self._fail(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
             return
-        members = [_member(row, answer.protocol_name) for row in answer.members]
+        members = [member_of(row, answer.protocol_name) for row in answer.members]
         assigned = assignor.assign(members, known)
         rows = [
-            SyncGroupAssignment(
-                member_id=member_id,
-                assignment=encode_consumer(
-                    ConsumerProtocolAssignment(
-                        assigned_partitions=[
-                            ConsumerTopicPartitions(topic=topic, partitions=partitions)
-                            for topic, partitions in by_topic(names).items()
-                        ]
-                    ),
-                    _ASSIGNMENT_VERSION,
-                ),
-            )
+            SyncGroupAssignment(member_id=member_id, assignment=assignment_bytes(names))
             for member_id, names in assigned.items()
         ]
         self._sync(answer, rows)
@@ -479,11 +412,7 @@ class Membership:
             return
         self.phase = Phase.STABLE
         self._beat_after(self._options.heartbeat_interval_ms)
-        names: set[TopicPartition] = set()
-        if answer.assignment:
-            decoded = decode_consumer(ConsumerProtocolAssignment, answer.assignment)
-            for row in decoded.assigned_partitions:
-                names.update(TopicPartition(row.topic, index) for index in row.partitions)
+        names = assigned_in(answer.assignment)
         owned = set(self._host.owned())
         gone = tuple(sorted(owned - names))
         added = tuple(sorted(names - owned))
@@ -600,21 +529,6 @@ class Membership:
             timeout_ms=min(self._options.session_timeout_ms, 5_000),
             retry=False,
         )
-
-
-def _member(row: Any, strategy: str) -> Member:
-    subscription = decode_consumer(ConsumerProtocolSubscription, row.metadata)
-    owned = tuple(
-        TopicPartition(part.topic, index)
-        for part in subscription.owned_partitions
-        for index in part.partitions
-    )
-    generation = subscription.generation_id
-    if strategy == "sticky" and subscription.user_data:
-        owned, generation = decode_sticky(subscription.user_data)
-    return Member(
-        row.member_id, frozenset(subscription.topics), owned, generation, row.group_instance_id
-    )
 
 
 def _explain(code: ErrorCode, options: ConsumerOptions) -> str:

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from fastmq._native.consumer import ConsumerRecord, RecordStream, Run
 from fastmq.client.admin.results import EARLIEST, LATEST, CommittedOffset, FoundOffset
 from fastmq.client.consumer import ConsumerMachine, ConsumerOptions, check_consumer_options
-from fastmq.client.consumer.membership import Step, StepKind
+from fastmq.client.consumer.steps import Step, StepKind
 from fastmq.client.core import ClientCore
 from fastmq.client.fronts.reading import Batch, Reading, check_has, pattern_of, spread
 from fastmq.client.options import read_options
