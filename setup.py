@@ -68,7 +68,10 @@ def native(name: str, *, csrc: bool) -> Extension:
         f"fastmq._native.{name}",
         sources,
         include_dirs=["csrc/include"],
-        depends=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.h")),
+        depends=sorted(
+            str(p.relative_to(ROOT))
+            for p in [*(ROOT / "csrc").rglob("*.h"), *(ROOT / "fastmq" / "_native").glob("*.pxi")]
+        ),
         # Assertions of the library stay on: Python's own flags would switch them off.
         extra_compile_args=[*CFLAGS, "-UNDEBUG"] if csrc else CFLAGS,
         extra_link_args=LDFLAGS,

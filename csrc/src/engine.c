@@ -149,7 +149,8 @@ void fmq_engine_destroy(fmq_engine *engine) {
     fmq_writer_free(&engine->response);
     void *blocks[] = {engine->receive_buffer, engine->scratch,       engine->conns,
                       engine->generations,    engine->heap,          engine->topics_by_name,
-                      engine->topics_by_id,   engine->fetch_entries, engine->produce_entries};
+                      engine->topics_by_id,   engine->fetch_entries, engine->produce_entries,
+                      engine->racks};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         fmq_free(env, blocks[i]);
     }

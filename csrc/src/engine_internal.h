@@ -334,6 +334,11 @@ struct fmq_engine {
 
     /* Working space of the request that is being executed. */
     fmq_writer response;
+    struct fmq_broker_rack {
+        int32_t broker_id;
+        uint64_t rack; /* a hash of its name */
+    } *racks;
+    int32_t rack_count;
     fmq_list sessions; /* fetch sessions, the longest unused first */
     struct fmq_session *sessions_by_id[FMQ_SESSION_BUCKETS];
     uint32_t session_count;

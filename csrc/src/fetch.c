@@ -10,6 +10,7 @@
  * the high watermark: no batch is transactional (produce.c refuses them).
  */
 #include "fetch.h"
+#include "racks.h"
 
 #define FETCH_COPY_TOTAL_BYTES (256u << 10) /* copied per answer; more goes by sendfile */
 #define FETCH_CHECKS_MAX 3                  /* of the bytes of one Fetch, before it is given up */
@@ -62,8 +63,8 @@ static int note_follower(const fmq_fetch_request *fetch, fmq_fetch_entry *entry,
 }
 
 /* Find the slice of one partition; `room` is what the answer may still take. */
-static int look_up(const fmq_request *request, const fmq_fetch_request *fetch,
-                   fmq_fetch_entry *entry, uint64_t room, bool min_one) {
+static int look_up(const fmq_request *request, fmq_fetch_request *fetch, fmq_fetch_entry *entry,
+                   uint64_t room, bool min_one) {
     entry->diverging_end = -1;
     entry->preferred_replica = -1;
     entry->throttled = false;
@@ -81,6 +82,18 @@ static int look_up(const fmq_request *request, const fmq_fetch_request *fetch,
     }
     if (rc != FMQ_OK || entry->diverging_end >= 0) {
         return rc;
+    }
+    if (partition->engine->rack_count > 0) {
+        fetch->has_news =
+            fetch->has_news || (fetch->replica_id >= 0 && entry->told_watermark >= 0 &&
+                                entry->told_watermark < partition->high_watermark);
+        if (fetch->replica_id < 0 && entry->offset <= limit &&
+            entry->offset >= fmq_log_start(partition->log)) {
+            entry->preferred_replica = fmq_racks_choose(partition, fetch->rack, entry->offset);
+        }
+        if (entry->preferred_replica >= 0) {
+            return FMQ_OK;
+        }
     }
     rc = fmq_corrupt_check(partition, entry->offset, &limit);
     if (rc != FMQ_OK) {
@@ -103,7 +116,7 @@ static int look_up(const fmq_request *request, const fmq_fetch_request *fetch,
 
 /* Look everything up.  Returns the bytes found, -1 when some partition has an error. */
 static int64_t look_up_all(fmq_engine *engine, const fmq_request *request,
-                           const fmq_fetch_request *fetch) {
+                           fmq_fetch_request *fetch) {
     uint64_t limit = engine->options.fetch_max_bytes;
     if (fetch->max_bytes >= 0 && (uint64_t)fetch->max_bytes < limit) {
         limit = (uint64_t)fetch->max_bytes;
@@ -117,7 +130,7 @@ static int64_t look_up_all(fmq_engine *engine, const fmq_request *request,
         }
         uint64_t room = total < limit ? limit - total : 0;
         entry->error = look_up(request, fetch, entry, room, total == 0);
-        failed = failed || entry->diverging_end >= 0;
+        failed = failed || entry->diverging_end >= 0 || entry->preferred_replica >= 0;
         if (entry->error != FMQ_OK) {
             failed = true;
             engine->counters.fetch_errors++;
@@ -369,7 +382,7 @@ fmq_verdict fmq_execute_fetch(fmq_conn *conn, fmq_request *request) {
         conn->fetch_began_ns = engine->now_ns;
     }
     int64_t have = look_up_all(engine, request, &fetch);
-    bool answer = have < 0 || have >= fetch.min_bytes || fetch.max_wait_ms <= 0 ||
+    bool answer = have < 0 || fetch.has_news || have >= fetch.min_bytes || fetch.max_wait_ms <= 0 ||
                   conn->fetch_due || engine->draining ||
                   (fetch.entry_count == 0 && fetch.session_epoch > 0);
     if (!answer && fmq_fetch_start_waiting(conn, &fetch, have)) {

@@ -25,6 +25,7 @@ typedef struct fmq_fetch_entry {
     int32_t last_epoch;   /* followers: of the last batch they have, -1: none */
     uint32_t max_bytes;
     int error;
+    int64_t told_watermark;    /* by the session, -1: not yet */
     int32_t preferred_replica; /* where the client had better read, -1 */
     int32_t diverging_epoch;   /* followers: their log leaves ours at the end of this epoch, */
     int64_t diverging_end;     /* here; -1: it does not */
@@ -43,6 +44,8 @@ typedef struct fmq_fetch_request {
     int8_t isolation;
     int32_t session_id;
     int32_t session_epoch;
+    uint64_t rack;          /* of the client, hashed; 0: not told */
+    bool has_news;          /* of a high watermark that this follower does not know */
     fmq_session *session;   /* that this goes on with, or NULL */
     int32_t answer_session; /* id that the answer names, 0: no session */
     fmq_reader forgotten;   /* at the topics that are to be forgotten */

@@ -1,5 +1,6 @@
 /* fetch_parse.c - reading a Fetch request. */
 #include "fetch.h"
+#include "racks.h"
 
 #define FETCH_TAG_REPLICA_STATE 1
 
@@ -18,6 +19,7 @@ fmq_fetch_entry *fmq_fetch_add_entry(fmq_engine *engine, uint32_t index) {
 static void parse_partition(fmq_request *request, fmq_fetch_entry *entry) {
     fmq_reader *r = &request->body;
     int16_t version = request->api_version;
+    entry->told_watermark = -1;
     entry->index = fmq_read_i32(r);
     entry->leader_epoch = version >= 9 ? fmq_read_i32(r) : -1;
     entry->offset = fmq_read_i64(r);
@@ -140,7 +142,8 @@ bool fmq_fetch_parse(fmq_engine *engine, fmq_request *request, fmq_fetch_request
         }
     }
     if (version >= 11) {
-        (void)fmq_read_string(r, flexible); /* rack_id */
+        fmq_view rack = fmq_read_string(r, flexible);
+        out->rack = rack.data != NULL ? fmq_rack_hash(rack.data, rack.size) : 0;
     }
     parse_tags(request, out);
     return true;

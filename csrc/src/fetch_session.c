@@ -426,6 +426,7 @@ static int load(fmq_engine *engine, const fmq_session *session, fmq_fetch_reques
         entry->leader_epoch = part->leader_epoch;
         entry->last_epoch = part->last_epoch;
         entry->max_bytes = part->max_bytes;
+        entry->told_watermark = part->told_watermark;
         fmq_fetch_note_slow(engine, entry, fetch);
         fetch->entry_count++;
     }

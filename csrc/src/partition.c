@@ -444,6 +444,9 @@ void fmq_partition_advance(fmq_partition *partition, int64_t stable_bytes) {
     partition->stable_bytes = stable_bytes;
     finish_waits(partition, &partition->waits, stable, FMQ_OK);
     fmq_partition_wake_fetches(partition, gained);
+    if (partition->engine->rack_count > 0 && partition->replicas != NULL) {
+        wake_fetches(&partition->replicas->fetch_waits, INT64_MAX); /* consumers read there, too */
+    }
 }
 
 /* ---- role -----------------------------------------------------------------------------------*/

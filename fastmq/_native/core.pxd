@@ -314,6 +314,11 @@ cdef extern from "fastmq/replication.h" nogil:
     void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s)
     int64_t fmq_partition_lag(fmq_partition *partition)
     void fmq_partition_set_throttled(fmq_partition *partition, bint throttled)
+    ctypedef struct fmq_rack:
+        int32_t broker_id
+        const char *rack
+        size_t size
+    int fmq_engine_set_racks(fmq_engine *engine, const fmq_rack *racks, int32_t count)
     void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id)
     void fmq_partition_set_watermark(fmq_partition *partition, int64_t high_watermark)
     int fmq_partition_follow(fmq_partition *partition, int32_t leader_epoch)

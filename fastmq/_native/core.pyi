@@ -6,7 +6,7 @@ with `reply()`. All methods may be called from any thread; each holds the engine
 short operation, between two frames of the reactor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 from typing_extensions import Buffer
@@ -203,6 +203,9 @@ class Engine:
     def add_connection(self, fd: int, *, listener_id: int = 0, tag: int = 0) -> int: ...
     def set_peer(self, conn_id: int) -> None:
         """Let a connection fetch as a replica; others are closed when they try."""
+    def set_racks(self, racks: Mapping[int, str]) -> None:
+        """Where brokers stand, this one too: consumers that tell their rack are sent to a replica
+        there (KIP-392). Empty: all read from leaders."""
     def set_lease(self, until_ms: int) -> None:
         """Until then (CLOCK_BOOTTIME, ms) may this broker take itself for a leader; -1 = for ever.
         Afterwards acks 0 and 1 are refused where others have replicas."""

@@ -64,7 +64,8 @@ def show(*, name: str | None, as_json: bool) -> None:
 @profile.command("set")
 @click.argument("name", shell_complete=complete_profile)
 @click.argument("values", nargs=-1, required=True, type=KEY_VALUE, metavar="KEY=VALUE...")
-def set_(*, name: str, values: tuple[tuple[str, str], ...]) -> None:
+@json_option
+def set_(*, name: str, values: tuple[tuple[str, str], ...], as_json: bool) -> None:
     """Make a profile or change options of it; KEY= removes one."""
     from fastmq.client.options import ClientOptions, read_options
 
@@ -88,23 +89,29 @@ def set_(*, name: str, values: tuple[tuple[str, str], ...]) -> None:
         profiles.current = name
     path = save_profiles(profiles)
     click.echo(f"profile {name} written to {path}", err=True)
+    if as_json:
+        print_json({"profile": name, "options": options, "file": str(path)})
 
 
 @profile.command()
 @click.argument("name", shell_complete=complete_profile)
-def use(*, name: str) -> None:
+@json_option
+def use(*, name: str, as_json: bool) -> None:
     """Use this profile when none is named."""
     profiles = load_profiles()
     profiles.get(name)
     profiles.current = name
     save_profiles(profiles)
     click.echo(f"profile {name} is used from now on", err=True)
+    if as_json:
+        print_json({"current": name})
 
 
 @profile.command()
 @click.argument("name", shell_complete=complete_profile)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def delete(*, name: str, yes: bool) -> None:
+@json_option
+def delete(*, name: str, yes: bool, as_json: bool) -> None:
     """Forget a profile."""
     profiles = load_profiles()
     profiles.get(name)
@@ -115,9 +122,15 @@ def delete(*, name: str, yes: bool) -> None:
         profiles.current = None
     save_profiles(profiles)
     click.echo(f"profile {name} forgotten", err=True)
+    if as_json:
+        print_json({"deleted": name, "current": profiles.current})
 
 
 @profile.command()
-def path() -> None:
+@json_option
+def path(*, as_json: bool) -> None:
     """Print where the file is."""
-    click.echo(profiles_path())
+    if as_json:
+        print_json({"file": str(profiles_path())})
+    else:
+        click.echo(profiles_path())

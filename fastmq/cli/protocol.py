@@ -2,6 +2,8 @@
 
 import click
 
+from fastmq.cli.support.options import json_option
+from fastmq.cli.support.output import print_json
 from fastmq.protocol import _show
 
 __all__ = ["protocol"]
@@ -20,17 +22,25 @@ def protocol() -> None:
 
 
 @protocol.command("list")
-def list_apis() -> None:
+@json_option
+def list_apis(*, as_json: bool) -> None:
     """List all APIs with their versions."""
-    click.echo(_show.list_apis())
+    if as_json:
+        print_json(_show.api_rows())
+    else:
+        click.echo(_show.list_apis())
 
 
 @protocol.command()
 @click.argument("api")
 @click.argument("version", type=int, required=False)
-def show(api: str, version: int | None) -> None:
+@json_option
+def show(*, api: str, version: int | None, as_json: bool) -> None:
     """Show request and response of an API, by name or key, in one version (the newest)."""
     try:
-        click.echo(_show.show(api, version))
+        if as_json:
+            print_json(_show.message_rows(api, version))
+        else:
+            click.echo(_show.show(api, version))
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None

@@ -11,6 +11,7 @@ In this order, each step only where it is needed:
 Each move of steps 1 to 3 copies one replica. The result depends on nothing but the arguments.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -98,13 +99,16 @@ class _Plan:
 
     def __init__(self, staying: list[Member], before: list[Assignment]) -> None:
         self._members = {one.id: one for one in sorted(staying)}
-        self._sizes = [one.size_bytes for one in before]
         self.replicas = [list(one.replicas) for one in before]
-        self._held: dict[int, set[int]] = {broker: set() for broker in self._members}
-        for number, replicas in enumerate(self.replicas):
-            for broker in replicas:
+        # Partitions by size, and what each broker has in that order: ranks, sorted.
+        self._by_rank = sorted(range(len(before)), key=lambda n: (before[n].size_bytes, n))
+        self._ranks = [0] * len(before)
+        self._held: dict[int, list[int]] = {broker: [] for broker in self._members}
+        for rank, number in enumerate(self._by_rank):
+            self._ranks[number] = rank
+            for broker in self.replicas[number]:
                 if broker in self._held:
-                    self._held[broker].add(number)
+                    self._held[broker].append(rank)
 
     def _conflicts(self, brokers: Collection[int], broker: int) -> tuple[int, int]:
         """Return how many of some brokers share a machine, and a rack, with another."""
@@ -126,10 +130,11 @@ class _Plan:
         )
 
     def _move(self, number: int, place: int, target: int) -> None:
-        source = self.replicas[number][place]
+        source, rank = self.replicas[number][place], self._ranks[number]
         if source in self._held:
-            self._held[source].discard(number)
-        self._held[target].add(number)
+            held = self._held[source]
+            del held[bisect_left(held, rank)]
+        insort(self._held[target], rank)
         self.replicas[number][place] = target
 
     def evacuate(self) -> None:
@@ -173,8 +178,9 @@ class _Plan:
 
     def _to_give(self, source: int, target: int) -> int | None:
         """Return the smallest partition that may move between two brokers."""
-        numbers = self._held[source] - self._held[target]
-        for number in sorted(numbers, key=lambda number: (self._sizes[number], number)):
+        for number in map(self._by_rank.__getitem__, self._held[source]):
+            if target in self.replicas[number]:
+                continue
             others = [broker for broker in self.replicas[number] if broker != source]
             if self._conflicts(others, target) <= self._conflicts(others, source):
                 return number

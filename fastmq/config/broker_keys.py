@@ -60,7 +60,26 @@ def _address_counts() -> Validator:
 _IDENTITY: Final = (
     fixed("node.id", _INT, 1, "Number of this broker, unique in its cluster.", at_least(0)),
     fixed("broker.id", _INT, 1, "Older name of node.id.", at_least(0)),
-    fixed("broker.rack", _STRING, None, "Zone of this broker, shown to clients."),
+    fixed(
+        "broker.rack",
+        _STRING,
+        None,
+        "Zone of this broker, shown to clients; with --brokers one for each, in turn, with commas "
+        "between.",
+    ),
+    fixed(
+        "replica.selector.class",
+        _STRING,
+        "",
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector: consumers that tell their rack "
+        "(client.rack) read from a replica in it, where one is in sync. Otherwise all read from "
+        "leaders.",
+        one_of(
+            "",
+            "org.apache.kafka.common.replica.LeaderSelector",
+            "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+        ),
+    ),
     fixed(
         "fastmq.host",
         _STRING,
@@ -607,7 +626,6 @@ REFUSED_KEYS: Final = (
     ("create.topic.policy.class.name", "no configuration names code to load"),
     ("alter.config.policy.class.name", "no configuration names code to load"),
     ("metric.reporters", "no configuration names code; see fastmq.metrics.listener"),
-    ("replica.selector.class", "no configuration names code to load"),
     ("zookeeper.", "there is no ZooKeeper; metadata is in the data directory"),
 )
 

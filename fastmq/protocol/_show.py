@@ -1,13 +1,14 @@
-"""Schemas as text, for `fastmq protocol show` and `fastmq protocol list`."""
+"""Schemas as text and as JSON, for `fastmq protocol show` and `fastmq protocol list`."""
 
 import difflib
 from collections.abc import Iterator
+from typing import Any
 
 from fastmq._native import schema
 from fastmq.protocol._message import Field, Message, version_range
 from fastmq.protocol.api import APIS, NEVER, Api, request_class, response_class
 
-__all__ = ["list_apis", "show"]
+__all__ = ["api_rows", "list_apis", "message_rows", "show"]
 
 _NAMES = {
     schema.BOOL: "bool",
@@ -49,13 +50,7 @@ def show(name: str, version: int | None = None) -> str:
     Raises:
         ValueError: there is no such API or version; the message says what there is.
     """
-    api = _find(name)
-    if version is None:
-        version = api.max_version
-    if not api.supports(version):
-        raise ValueError(
-            f"{api.name} has versions {api.min_version} to {api.max_version}, not {version}"
-        )
+    api, version = _chosen(name, version)
     lines = [f"{api.name} (key {int(api.key)}) version {version}"]
     if api.flexible(version):
         lines.append("flexible: lengths are compact, every struct ends with tagged fields")
@@ -63,6 +58,59 @@ def show(name: str, version: int | None = None) -> str:
         lines += ["", cls.__name__]
         lines += _struct_lines(cls, version, "  ")
     return "\n".join(lines)
+
+
+# Any: JSON, here and below.
+def api_rows() -> list[dict[str, Any]]:
+    """Return the table of APIs for JSON."""
+    return [
+        {
+            "key": int(key),
+            "name": api.name,
+            "min_version": api.min_version,
+            "max_version": api.max_version,
+            "flexible_from": None if api.flexible_from == NEVER else api.flexible_from,
+        }
+        for key, api in sorted(APIS.items())
+    ]
+
+
+def message_rows(name: str, version: int | None = None) -> dict[str, Any]:
+    """Return the request and response of an API for JSON; as `show`."""
+    api, version = _chosen(name, version)
+    return {
+        "key": int(api.key),
+        "name": api.name,
+        "version": version,
+        "flexible": api.flexible(version),
+        "request": _fields(request_class(api.key), version),
+        "response": _fields(response_class(api.key), version),
+    }
+
+
+def _fields(cls: type[Message], version: int) -> list[dict[str, Any]]:
+    rows = []
+    for field in cls.__fields__:
+        if not _within(field.versions, version):
+            continue
+        row: dict[str, Any] = {"name": field.name, "type": _type(field, version)}
+        if field.tag is not None:
+            row["tag"] = field.tag
+        if field.struct is not None:
+            row["fields"] = _fields(field.struct, version)
+        rows.append(row)
+    return rows
+
+
+def _chosen(name: str, version: int | None) -> tuple[Api, int]:
+    api = _find(name)
+    if version is None:
+        version = api.max_version
+    if not api.supports(version):
+        raise ValueError(
+            f"{api.name} has versions {api.min_version} to {api.max_version}, not {version}"
+        )
+    return api, version
 
 
 def _find(name: str) -> Api:

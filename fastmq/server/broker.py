@@ -231,6 +231,7 @@ class _Broker:
         self, storage: Storage, store: Metastore, engine: Engine
     ) -> AsyncIterator[BrokerContext]:
         context = self._context = await self._make_context(storage, store, engine)
+        self._tell_racks(context.topics.image)
         background = Background(context)
         if self._replication is not None:
             context.on_config = self._replication.configure
@@ -343,10 +344,19 @@ class _Broker:
     def _current_config(self) -> BrokerConfig:
         return self._context.config if hasattr(self, "_context") else self._config
 
-    def _on_image(self, _before: ClusterImage, _after: ClusterImage) -> None:
+    def _tell_racks(self, image: ClusterImage) -> None:
+        """Let the engine send consumers to replicas in their rack, where that is wanted."""
+        if self._config.get_str("replica.selector.class").endswith(".RackAwareReplicaSelector"):
+            self._context.engine.set_racks(
+                {number: one.rack for number, one in image.brokers.items() if one.rack}
+            )
+
+    def _on_image(self, before: ClusterImage, after: ClusterImage) -> None:
         if self._membership is not None:
             self._membership.note_image()
         if hasattr(self, "_context"):
+            if before.brokers != after.brokers:
+                self._tell_racks(after)
             self._context.topics.note_image()
 
     def _new_id(self) -> str:

@@ -277,6 +277,9 @@ def _overrides(config: BrokerConfig, number: int) -> list[str]:
     if config.get_list("advertised.listeners"):
         told = (_told(one, number) for one in config.listeners)
         overrides.append(f"advertised.listeners={','.join(told)}")
+    racks = config.get_str("broker.rack").split(",")
+    if len(racks) > 1:
+        overrides.append(f"broker.rack={racks[number % len(racks)].strip()}")
     host, colon, port = config.get_str("fastmq.metrics.listener").rpartition(":")
     if colon:
         overrides.append(f"fastmq.metrics.listener={host}:{_moved(int(port), number)}")

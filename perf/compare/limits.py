@@ -43,8 +43,12 @@ def echo(session: Session) -> dict[str, Any]:
     return _served(session, "echo", 200, connections=256, inflight=1)
 
 
-def sendfile(session: Session) -> dict[str, Any]:
-    """Answer requests of 1 MiB with sendfile from the page cache, with the brokers' send buffer."""
+def sendfile(session: Session, *, batch_bytes: int) -> dict[str, Any]:
+    """Answer requests of 1 MiB with sendfile from the page cache, with the brokers' send buffer.
+
+    The file is written as a log is, in batches that end somewhere in a page: the kernel keeps such
+    a file in smaller pieces than one that was written in whole megabytes.
+    """
     file = session.scratch / "limit.dat"
     try:
         with harness.limit(
@@ -53,6 +57,7 @@ def sendfile(session: Session) -> dict[str, Any]:
             bytes=FETCH_BYTES,
             wrap=256 << 20,
             sndbuf=SEND_BUFFER_BYTES,
+            chunk=batch_bytes - 1,
         ) as bare:
             result = harness.load(
                 bare,

@@ -152,7 +152,7 @@ def _consume() -> list[Workload]:
             _consume_any,
             {"kafka": {"batch_bytes": 16384}, "record_bytes": 1000},
             peers=ALL,
-            bare=limits.sendfile,
+            bare=functools.partial(limits.sendfile, batch_bytes=16384),
         )
     ]
     for name, title, settings, profile in (
@@ -172,7 +172,9 @@ def _consume() -> list[Workload]:
                 kafka_loads.consume,
                 {"record_bytes": 1000, "batch_bytes": 16384, **settings},
                 profile=profile,
-                bare=limits.sendfile if name.endswith("64 KiB") else None,
+                bare=functools.partial(limits.sendfile, batch_bytes=65536)
+                if name.endswith("64 KiB")
+                else None,
             )
         )
     return rows

@@ -9,9 +9,11 @@
  *   sendfile  the same by sendfile
  *
  * So it does what a broker cannot avoid, and nothing of what makes it one: no parsing, no
- * validation, no topics, no waiting.  `--sndbuf` sets the send buffer of its sockets, as brokers do;
- * 0 leaves the system's default.  The file wraps at `--wrap` bytes.  It prints its port, then
- * one JSON line when its input is closed or SIGTERM comes.
+ * validation, no topics, no waiting.  `--sndbuf` sets the send buffer of its sockets, as brokers
+ * do; 0 leaves the system's default.  The file wraps at `--wrap` bytes; `--chunk` is the size of
+ * the writes that make it: of small ones the page cache keeps small pieces, which cost more to look
+ * up and to send.  It prints its port, then one JSON line when its input is closed or SIGTERM
+ * comes.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -232,7 +234,7 @@ static enum mode parse_mode(const char *text) {
     bench_die("--mode echo | append | pread | sendfile");
 }
 
-static void prepare_file(const char *path) {
+static void prepare_file(const char *path, size_t chunk) {
     if (server.mode == MODE_ECHO) {
         return;
     }
@@ -243,7 +245,6 @@ static void prepare_file(const char *path) {
     if (server.mode == MODE_APPEND) {
         return;
     }
-    size_t chunk = 1u << 20;
     uint8_t *data = bench_alloc(chunk);
     bench_fill_random(data, chunk, 1);
     for (int64_t at = 0; at < server.wrap; at += (int64_t)chunk) {
@@ -257,7 +258,7 @@ static void prepare_file(const char *path) {
 int main(int argc, char **argv) {
     bench_option options[] = {{"mode", "echo"},     {"file", "limit.dat"}, {"wrap", "1073741824"},
                               {"bytes", "1048576"}, {"cpu", "-1"},         {"port", "0"},
-                              {"sndbuf", "0"}};
+                              {"sndbuf", "0"},      {"chunk", "1048576"}};
     size_t count = sizeof options / sizeof *options;
     bench_options(argc, argv, options, count);
     server.mode = parse_mode(bench_text(options, count, "mode"));
@@ -265,7 +266,7 @@ int main(int argc, char **argv) {
     server.fetch_bytes = (size_t)bench_number(options, count, "bytes");
     server.send_buffer = (int)bench_number(options, count, "sndbuf");
     bench_pin((int)bench_number(options, count, "cpu"));
-    prepare_file(bench_text(options, count, "file"));
+    prepare_file(bench_text(options, count, "file"), (size_t)bench_number(options, count, "chunk"));
 
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);

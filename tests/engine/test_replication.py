@@ -311,6 +311,58 @@ def test_followers_refuse_produce_and_let_clients_read_what_is_committed(quick: 
     assert old.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 
 
+def test_consumers_are_sent_to_a_replica_in_their_rack(quick: Cluster) -> None:
+    links = quick.lead(0, 1)
+    leader = quick.nodes[0].harness
+    client = leader.client()
+    client.call(9, produce((0, batch(b"a")), acks=1))
+
+    def preferred(rack: str, offset: int = 0, version: int = 11) -> int:
+        part = only(client.call(version, fetch((0, offset), rack_id=rack)))
+        assert part.error_code == 0
+        assert bool(part.records) == (part.preferred_read_replica < 0 and offset == 0), part
+        return int(part.preferred_read_replica)
+
+    for node in (1, 2):
+        quick.nodes[node].catch_up(links[node], 1)
+    assert preferred("r2") == -1
+    leader.engine.set_racks({0: "r0", 1: "r1", 2: "r2"})
+    assert preferred("r2") == 2
+    assert preferred("r2", version=17) == 2
+    assert preferred("r2", offset=1) == 2
+    assert preferred("r9") == preferred("") == -1
+    # One that is out of sync, or does not have the offset, is not read from.
+    client.call(9, produce((0, batch(b"b")), acks=1))
+    quick.nodes[1].catch_up(links[1], 2)
+    assert preferred("r2", offset=1) == 2
+    quick.nodes[0].partition.lead(1, [(1, REPLICA_IN), (2, REPLICA_OUT)])
+    assert preferred("r2") == -1
+    leader.engine.set_racks({})
+
+
+def test_followers_learn_the_watermark_at_once_where_consumers_read_from_them(
+    quick: Cluster,
+) -> None:
+    links = quick.lead(0, 1)
+    quick.nodes[0].harness.engine.set_racks({0: "r0", 1: "r1", 2: "r2"})
+    fetchers = [quick.nodes[node] for node in (1, 2)]
+    for node in fetchers:
+        node.catch_up(links[node.broker_id], 0)
+    quick.nodes[0].harness.client().call(9, produce((0, batch(b"a")), acks=1))
+    for node in fetchers:
+        node.fetch_once(links[node.broker_id])
+    # One waits at the end; the other's fetch moves the watermark, and both are told.
+    assert fetchers[0].fetcher is not None
+    fetchers[0].correlation_id += 1
+    links[1].sock.sendall(fetchers[0].fetcher.request(fetchers[0].correlation_id))
+    assert links[1].silent(0.02)
+    began = time.monotonic()
+    fetchers[1].fetch_once(links[2])
+    fetchers[0].fetcher.apply(links[1].receive_raw())
+    assert time.monotonic() - began < WAIT_S
+    assert [node.partition.high_watermark() for node in fetchers] == [1, 1]
+
+
 def test_a_new_leader_makes_followers_cut_what_it_does_not_have(cluster: Cluster) -> None:
     links = cluster.lead(0, 1)
     a, b, c = cluster.nodes

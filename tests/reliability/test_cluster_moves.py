@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 WAIT_S = 60.0
 PARTITIONS = 4
+# The groups' own topic, too: their coordinators move.
+MOVED = ("log", "bulk", "__consumer_offsets")
 # The first batch of each partition is this large, so that a throttled copy takes a while.
 PAYLOAD_BYTES = 1_000_000
 RATE = 1_000_000
@@ -60,7 +62,7 @@ def test_partitions_move_under_load_while_brokers_are_killed(tmp_path):
             workload.wait_progress(WAIT_S)
 
             targets = {}
-            for topic in (workload.topic, "bulk"):
+            for topic in MOVED:
                 for index, part in replicas_of(admin, topic).items():
                     others = [broker for broker in range(1, 6) if broker not in part.replicas]
                     targets[topic, index] = (*others, part.replicas[0])
@@ -73,7 +75,7 @@ def test_partitions_move_under_load_while_brokers_are_killed(tmp_path):
             admin.alter_broker_config(None, delete=rates)
             until(lambda: not admin.list_reassignments())
 
-            for topic in (workload.topic, "bulk"):
+            for topic in MOVED:
                 until(
                     lambda topic=topic: all(
                         set(part.isr) == set(targets[topic, index])

@@ -123,7 +123,7 @@ def test_thousands_of_topics_are_created_used_kept_and_deleted(make_broker):
         f"\n{TOPICS} topics: created in {create_s:.2f} s, restart {restart_s:.2f} s,"
         f" deleted in {delete_s:.2f} s"
     )
-    assert create_s < 6
+    assert create_s < 30
     assert restart_s < 2
 
 

@@ -176,8 +176,16 @@ class Broker:
         self._forget()
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """SIGSTOP, and wait until each thread stands still: the signal reaches them one by one."""
         os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while any(state != "T" for state in self._thread_states()):
+            assert time.monotonic() < deadline, "the broker does not stop"
+            time.sleep(0.001)
+
+    def _thread_states(self) -> list[str]:
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
 
     def resume(self) -> None:
         """SIGCONT."""

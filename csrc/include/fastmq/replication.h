@@ -76,6 +76,16 @@ void fmq_engine_set_throttle(fmq_engine *engine, int64_t bytes_per_s);
 /* Whether that holds for this partition; only while it is led. */
 void fmq_partition_set_throttled(fmq_partition *partition, bool throttled);
 
+typedef struct fmq_rack {
+    int32_t broker_id;
+    const char *rack;
+    size_t size;
+} fmq_rack;
+
+/* Where brokers stand, this one included: consumers that tell their rack are sent to a replica
+ * there (KIP-392).  None: all read from leaders.  FMQ_OK or -ENOMEM. */
+int fmq_engine_set_racks(fmq_engine *engine, const fmq_rack *racks, int32_t count);
+
 /* Let this connection fetch as a replica; others are closed when they try. */
 void fmq_engine_set_peer(fmq_engine *engine, uint64_t conn_id);
 

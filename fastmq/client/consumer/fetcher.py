@@ -9,7 +9,8 @@ Fetches have connections of their own, since a broker answers in order and may k
 `fetch_max_wait_ms`: one for partitions that are read to their end, where that is likely, and one
 for the others, which must not wait behind those.
 
-Source: KIP-74, KIP-98 (isolation), KIP-320 (leader epochs), KIP-516 (topic ids).
+Source: KIP-74, KIP-98 (isolation), KIP-320 (leader epochs), KIP-392 (replicas in the own rack),
+KIP-516 (topic ids).
 """
 
 from collections import deque
@@ -151,6 +152,7 @@ class Fetcher:
             if self._epochs.must_ask(state):
                 unsure.setdefault(node, []).append(state)
                 continue
+            node = self._read_from(state, node)
             at_end = 0 <= state.high_watermark <= state.fetch_offset
             key = (node, _LANE_AT_END if at_end else _LANE)
             if key not in self._busy:
@@ -164,6 +166,16 @@ class Fetcher:
         for key, states in wanted.items():
             if self._room() > 0:
                 self._send(key, states)
+
+    def _read_from(self, state: PartitionState, leader: int) -> int:
+        """Return the replica that the leader prefers, while that holds, or the leader."""
+        if state.preferred < 0:
+            return leader
+        is_over = self._core.now_ms >= state.preferred_until_ms
+        if is_over or state.preferred not in self._core.metadata.nodes:
+            state.preferred = -1
+            return leader
+        return state.preferred
 
     @staticmethod
     def _has_share(state: PartitionState, share: int) -> bool:
@@ -199,6 +211,7 @@ class Fetcher:
                 max_wait_ms=options.fetch_max_wait_ms,
                 min_bytes=options.fetch_min_bytes,
                 max_bytes=max_bytes,
+                rack_id=options.client_rack,
                 isolation_level=int(options.isolation_level == "read_committed"),
                 topics=[
                     FetchTopic(topic=topic, topic_id=ids[topic], partitions=rows)
@@ -249,6 +262,8 @@ class Fetcher:
             return
         if isinstance(result, Exception) or result.error_code:
             self._failures += 1
+            for state, _, _ in asked.values():
+                state.preferred = -1
             self._retry_later(state for state, _, _ in asked.values())
         else:
             self._failures = 0
@@ -288,7 +303,15 @@ class Fetcher:
             return False
         code = error_code(row.error_code)
         if code is not ErrorCode.NONE:
-            self._refused(state, code)
+            had_preferred, state.preferred = state.preferred >= 0, -1
+            if had_preferred and code is ErrorCode.OFFSET_OUT_OF_RANGE:
+                self._retry_later([state])  # only the leader knows for certain
+            else:
+                self._refused(state, code)
+            return False
+        if row.preferred_read_replica >= 0:
+            state.preferred = row.preferred_read_replica
+            state.preferred_until_ms = self._core.now_ms + self._options.metadata_max_age_ms
             return False
         if row.diverging_epoch is not None and row.diverging_epoch.end_offset >= 0:
             self._on_truncated(state, row.diverging_epoch.end_offset)

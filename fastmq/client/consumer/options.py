@@ -50,6 +50,9 @@ class ConsumerOptions(ClientOptions):
     max_poll_interval_ms: int = option(
         300_000, "longest time between two polls; then the member leaves the group", at_least(1)
     )
+    client_rack: str = option(
+        "", "zone of this client: a replica there is read from, where brokers allow it"
+    )
     fetch_min_bytes: int = option(1, "a fetch waits for so many bytes", at_least(0))
     fetch_max_wait_ms: int = option(500, "but not longer than this", at_least(0))
     fetch_max_bytes: int = option(52_428_800, "most that one answer brings", at_least(1))

@@ -37,6 +37,8 @@ class PartitionState:
         is_fetching: a fetch is under way.
         retry_at_ms: not asked for before, after an error.
         reset_to: position that is being looked up (a time or ListOffsets' negative numbers).
+        preferred: the replica that the leader wants to be read instead of it (KIP-392); -1: none.
+        preferred_until_ms: then the leader is asked again.
         high_watermark, log_start: as the last answer told, -1: none yet.
     """
 
@@ -56,6 +58,8 @@ class PartitionState:
     is_resolving: bool = False
     retry_at_ms: int = 0
     reset_to: int | None = None
+    preferred: int = -1
+    preferred_until_ms: int = 0
     high_watermark: int = -1
     last_stable_offset: int = -1
     log_start: int = -1
