@@ -98,9 +98,9 @@ static int check_batch(const fmq_recoverer *r, const fmq_segment *segment, fmq_s
     return fmq_scan_check_crc(scan, h);
 }
 
-/* Offsets lie outside the CRC.  A batch that reaches over the recovery point from below it may stand
- * behind a hole, or its offset is damaged: then the batch right behind it goes back.
- * 1 good, 2 bad with `*reason`, -errno. */
+/* Offsets lie outside the CRC.  A batch that reaches over the recovery point from below it may
+ * stand behind a hole, or its offset is damaged: then the batch right behind it goes back. 1 good,
+ * 2 bad with `*reason`, -errno. */
 static int check_leap(fmq_recoverer *r, const fmq_segment *segment, fmq_scan *scan,
                       const fmq_batch_header *h, const char **reason) {
     fmq_batch_header next;
