@@ -48,7 +48,9 @@ fmq_other *fmq_replicas_find(const fmq_replicas *replicas, int32_t broker_id) {
 
 bool fmq_replicas_are_enough(const fmq_partition *partition) {
     const fmq_replicas *replicas = partition->replicas;
-    return replicas == NULL || replicas->in_sync + 1 >= partition->config->min_insync_replicas;
+    /* More than there are cannot be asked for (KIP-966). */
+    return replicas == NULL || replicas->in_sync == replicas->count ||
+           replicas->in_sync + 1 >= partition->config->min_insync_replicas;
 }
 
 bool fmq_replicas_lease_is_over(const fmq_partition *partition) {

@@ -85,6 +85,7 @@ def rules_of(image: ClusterImage, broker: BrokerConfig) -> RulesOf:
 
 def with_isr(state: PartitionState, isr: tuple[int, ...], min_insync: int) -> PartitionState:
     """Return the state with another in-sync set, and with who is eligible then."""
+    min_insync = min(min_insync, len(state.replicas))
     if len(isr) >= min_insync:
         return state._replace(isr=isr, elr=())
     # With enough in sync the log has gone on: who was eligible by an older setting is not.

@@ -51,6 +51,14 @@ def test_who_leaves_when_too_few_are_left_is_eligible():
     assert state.elr == (), "the log goes on without the first"
 
 
+def test_no_more_can_be_asked_for_than_there_are():
+    """Where all of them are in sync the log goes on, whatever `min.insync.replicas` says."""
+    five = TopicRules(min_insync=5)
+    state = elect(partition(), {2, 3}, five)
+    assert (state.isr, state.elr) == ((2, 3), (1,))
+    assert with_isr(state, (1, 2, 3), 5).elr == ()
+
+
 def test_who_leaves_while_enough_are_left_is_not_eligible():
     state = elect(partition(), {2, 3}, TWO)
     assert (state.leader, state.isr, state.elr) == (2, (2, 3), ())

@@ -211,6 +211,24 @@ def test_too_few_in_sync_refuse_acks_all_and_freeze_the_watermark(quick: Cluster
     quick.nodes[1].partition.follow(1)
 
 
+def test_no_more_in_sync_can_be_asked_for_than_there_are(tmp_path: Path) -> None:
+    """KIP-966: `min.insync.replicas` above the replication factor means all of them."""
+    cluster = Cluster(tmp_path, flush=FLUSH_NEVER, min_insync=4)
+    try:
+        links = cluster.lead(0, 1, n1=REPLICA_IN, n2=REPLICA_OUT)
+        client = cluster.nodes[0].harness.client()
+        part = only(client.call(9, produce((0, batch(b"a")))))
+        assert part.error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+        cluster.nodes[0].partition.lead(1, [(1, REPLICA_IN), (2, REPLICA_IN)])
+        client.send(9, produce((0, batch(b"a"))))
+        for node in (1, 2):
+            cluster.nodes[node].catch_up(links[node], 1)
+        assert only(client.receive(0, 9)[1]).error_code == 0
+        assert cluster.nodes[0].partition.high_watermark() == 1
+    finally:
+        cluster.close()
+
+
 def test_the_watermark_waits_for_who_joins_and_not_for_who_is_out(quick: Cluster) -> None:
     links = quick.lead(0, 1, n1=REPLICA_IN, n2=REPLICA_JOINING)
     leader = quick.nodes[0].partition
