@@ -18,21 +18,17 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from support.process import BrokerDied, ServerProcess
 
 HERE = Path(__file__).resolve().parent
 VERSION = ET.parse(HERE / "pom.xml").getroot().findtext("{*}version")
 JAVA_VERSION_MIN = 17
-# Two JVMs start one after the other, on a machine that may be busy.
-READY_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 30.0
 DOWNLOAD_TIMEOUT_S = 400.0
 TOOL_TIMEOUT_S = 60.0
 
@@ -40,12 +36,6 @@ CLUSTER_ID = "ZmFzdG1xLWNvbXBhcmUtMQ"  # any 16 bytes in base64
 NODE_ID = 1
 _ATTEMPTS = 3  # somebody else may take a free port before Kafka binds it
 _METADATA_0 = struct.pack(">hhih4si", 3, 0, 1, 4, b"wait", 0)
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-class KafkaDied(AssertionError):  # noqa: N818 - reads as what happened
-    """Kafka ended or hung when it should have served; the message ends with its output."""
 
 
 def java() -> str | None:
@@ -77,7 +67,7 @@ def missing() -> str | None:
         return "no mvn to fetch Kafka's jars with (apt: maven)"
     try:
         jars()
-    except KafkaDied as error:
+    except BrokerDied as error:
         return str(error)
     return None
 
@@ -86,7 +76,7 @@ def jars() -> Path:
     """The directory with Kafka's jars, fetched from Maven Central if they are not there yet.
 
     Raises:
-        KafkaDied: Maven could not bring them.
+        BrokerDied: Maven could not bring them.
     """
     place = cache_dir()
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -117,9 +107,9 @@ def _fetch(place: Path) -> None:
                 timeout=DOWNLOAD_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise KafkaDied(f"mvn did not bring Kafka's jars: {error}") from None
+            raise BrokerDied(f"mvn did not bring Kafka's jars: {error}") from None
         if done.returncode != 0:
-            raise KafkaDied(f"mvn did not bring Kafka's jars:\n{done.stdout[-2000:]}")
+            raise BrokerDied(f"mvn did not bring Kafka's jars:\n{done.stdout[-2000:]}")
         Path(scratch).chmod(0o755)
         shutil.copytree(scratch, place, dirs_exist_ok=True)
 
@@ -138,7 +128,7 @@ def tool(
     )
 
 
-class ApacheKafka:
+class ApacheKafka(ServerProcess):
     """One Kafka broker, its own controller, and its data directory.
 
     Args:
@@ -150,6 +140,12 @@ class ApacheKafka:
         node_id: in a cluster each has its own.
     """
 
+    # Two JVMs start one after the other, on a machine that may be busy.
+    ready_timeout_s = 90.0
+    stop_timeout_s = 30.0
+    poll_s = 0.02
+    exit_codes = frozenset({0, 128 + signal.SIGTERM})  # a JVM answers SIGTERM with 143
+
     def __init__(
         self,
         root: Path,
@@ -160,38 +156,15 @@ class ApacheKafka:
         joins: "ApacheKafka | None" = None,
         node_id: int = NODE_ID,
     ) -> None:
+        super().__init__(root, "kafka.log")
         self.joins = joins
         self.node_id = node_id
-        self.root = root
         self.data_dir = root / "data"
-        self.log_path = root / "kafka.log"
         self.config_path = root / "server.properties"
         self.overrides = dict(overrides or {})
         self.jvm = list(jvm)
         self.wrap = list(wrap)
-        self.port = 0
         self.controller_port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    # ------------------------------------------------------------------------------- life cycle
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.process is None:
-            return
-        if kind is None:
-            self.stop()
-        else:
-            self.kill()
-            sys.stderr.write(f"--- end of {self.log_path}\n{self.log_tail()}")
 
     def config(self) -> dict[str, object]:
         """The broker's configuration."""
@@ -235,7 +208,7 @@ class ApacheKafka:
         """Write the configuration, and prepare an empty data directory with Kafka's own tool.
 
         Raises:
-            KafkaDied: the tool refused.
+            BrokerDied: the tool refused.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lines = [f"{key}={value}\n" for key, value in self.config().items()]
@@ -244,7 +217,7 @@ class ApacheKafka:
             args = ["format", "-t", CLUSTER_ID, "-c", str(self.config_path)]
             done = tool("kafka.tools.StorageTool", *args)
             if done.returncode != 0:
-                raise KafkaDied(f"StorageTool: {done.stdout}{done.stderr}")
+                raise BrokerDied(f"StorageTool: {done.stdout}{done.stderr}")
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting until it serves."""
@@ -262,7 +235,7 @@ class ApacheKafka:
             )
         return self.process
 
-    def start(self, timeout_s: float = READY_TIMEOUT_S) -> float:
+    def start(self, timeout_s: float | None = None) -> float:
         """Start it and wait until it serves.
 
         Returns:
@@ -270,7 +243,7 @@ class ApacheKafka:
             answer that names a broker.
 
         Raises:
-            KafkaDied: it ended, or was not ready in time.
+            BrokerDied: it ended, or was not ready in time.
         """
         for attempt in range(_ATTEMPTS):
             self.spawn()
@@ -278,94 +251,19 @@ class ApacheKafka:
             try:
                 self.wait_ready(timeout_s)
                 return time.monotonic() - began
-            except KafkaDied as error:
+            except BrokerDied as error:
                 taken = "Address already in use" in str(error)
                 if not taken or attempt == _ATTEMPTS - 1 or self._has_data():
                     raise
                 self.port = 0
         raise AssertionError("unreachable")
 
-    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Wait until a Metadata answer names a broker: until then Kafka fences itself."""
-        assert self.process is not None
-        deadline = time.monotonic() + timeout_s
-        while not metadata_names_a_broker(self.port):
-            if self.process.poll() is not None:
-                code = self._forget()
-                raise KafkaDied(f"ended with {code} before it served:\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise KafkaDied(f"not ready after {timeout_s} s:\n{self.log_tail()}")
-            time.sleep(0.02)
-
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End it with SIGTERM; the JVM then answers with 143.
-
-        Raises:
-            KafkaDied: it had ended before, answered with another code, or hung.
-        """
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise KafkaDied(f"SIGTERM ignored for {timeout_s} s:\n{self.log_tail()}") from None
-        code = self._forget()
-        if code not in {0, 128 + signal.SIGTERM}:
-            raise KafkaDied(f"exit code {code} after SIGTERM:\n{self.log_tail()}")
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait(STOP_TIMEOUT_S)
-        self._forget()
-
-    # ------------------------------------------------------------------------------- look at it
-
-    @property
-    def pid(self) -> int:
-        """Process id of the running broker."""
-        assert self.process is not None, "not running"
-        return self.process.pid
-
-    @property
-    def bootstrap(self) -> str:
-        """What clients call `bootstrap.servers`."""
-        assert self.port, "not started yet"
-        return f"127.0.0.1:{self.port}"
-
-    def is_running(self) -> bool:
-        """Whether the process is there."""
-        return self.process is not None and self.process.poll() is None
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The end of what it has printed."""
-        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-        return "\n".join(text.splitlines()[-lines:]) + "\n"
-
-    def rss_bytes(self) -> int:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * _PAGE_BYTES
-
-    def cpu_seconds(self) -> float:
-        """User and system time used so far, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-    # ---------------------------------------------------------------------------------- private
+    def _serves(self) -> bool:
+        """Whether a Metadata answer names a broker: until then Kafka fences itself."""
+        return metadata_names_a_broker(self.port)
 
     def _has_data(self) -> bool:
         return any(self.data_dir.glob("*-*/*.log"))
-
-    def _forget(self) -> int:
-        assert self.process is not None
-        code = self.process.wait()
-        self.process = None
-        return code
 
 
 def _free_ports(count: int) -> list[int]:
