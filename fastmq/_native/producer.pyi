@@ -78,7 +78,7 @@ class Accumulator(Buffers):
         wall_clock: Callable[[], int] | None = None,
     ) -> None: ...
 
-    wait_room: Callable[[], None] | None
+    wait_room: Callable[[int], None] | None  # gets `memory_used` as it was without room
 
     def produce(
         self,

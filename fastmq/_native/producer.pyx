@@ -238,13 +238,15 @@ cdef class Accumulator(Buffers):
             if delivery is not None:
                 return delivery
             self.is_starved = True
+            # Before `wake` lets the sender run: what it frees from here on is room.
+            used = self.memory_used
             self.wake()
             if self.wait_room is None:
                 raise BufferFull(
-                    f"{self.memory_used} bytes of records wait for delivery, and buffer_memory is "
+                    f"{used} bytes of records wait for delivery, and buffer_memory is "
                     f"{self.memory_limit}: await send(), flush, or raise it"
                 )
-            self.wait_room()
+            self.wait_room(used)
             if self.refusal is not None:
                 raise self.refusal[0](self.refusal[1])
 

@@ -194,6 +194,28 @@ def test_memory_is_counted_and_bounded(steps):
     assert accumulator.memory_used == 0
 
 
+def test_whoever_waits_for_room_learns_what_was_used_without_it():
+    """The sender may free it all before the wait begins: less than nothing is never used."""
+    waits = []
+
+    def send_at_once():
+        for batch in taken(accumulator):
+            batch.complete(None, 0)
+
+    def wait_room(used):
+        assert accumulator.memory_used == 0
+        waits.append(used)
+
+    accumulator = new_accumulator(
+        memory_limit=8_000, wake=lambda: accumulator.is_starved and send_at_once()
+    )
+    accumulator.wait_room = wait_room
+    for _ in range(20):
+        accumulator.produce("t", b"x" * 700)
+    assert waits
+    assert all(4_000 < used <= 8_000 for used in waits)
+
+
 def test_a_batch_that_is_being_sent_keeps_its_bytes():
     accumulator = new_accumulator()
     accumulator.produce("t", b"hello")

@@ -208,14 +208,15 @@ class _Waits:
         self._machine = machine
         self._max_block_s = max_block_ms / 1000
 
-    def wait_room(self) -> None:
+    def wait_room(self, used: int) -> None:
         """Wait until some memory was given back.
+
+        Args:
+            used: bytes in use when there was no room; the sender may have freed some since.
 
         Raises:
             BufferFull: that took longer than `max_block_ms`.
         """
-        accumulator = self._machine.accumulator
-        used = accumulator.memory_used
         if not self._pump.is_own_thread():
             room = threading.Event()
             self._pump.post(lambda: self._machine.on_room(used, room.set))

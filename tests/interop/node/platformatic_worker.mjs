@@ -29,7 +29,10 @@ async function consume (job) {
     groupId: job.group
   })
   consumer.on('consumer:group:join', () => output.assigned())
-  const stopped = new Promise(resolve => process.on('SIGTERM', resolve))
+  let stopping = false
+  const stopped = new Promise(resolve => process.on('SIGTERM', () => { stopping = true; resolve() }))
+  // Closing cuts off a join that is under way, which the client tells like any other failure.
+  consumer.on('error', error => { if (!stopping) throw error })
   const stream = await consumer.consume({
     topics: [job.topic],
     autocommit: false,
