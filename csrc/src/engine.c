@@ -138,6 +138,7 @@ void fmq_engine_destroy(fmq_engine *engine) {
         engine->dirs = dir->next;
         fmq_sem_destroy(&dir->work);
         fmq_free(env, dir->threads);
+        fmq_free(env, dir->parent);
         fmq_free(env, dir);
     }
     if (engine->files != NULL) {
@@ -412,21 +413,38 @@ static int topic_make_room(fmq_engine *engine, fmq_topic *topic, int32_t index) 
     return FMQ_OK;
 }
 
+/* Whether the path's last name is all that has to be remembered of it. */
+static bool is_in_parent_of(fmq_engine *engine, fmq_dir *dir, const char *path) {
+    const char *slash = strrchr(path, '/');
+    size_t size = slash != NULL ? (size_t)(slash - path) : 0;
+    if (size == 0) {
+        return false;
+    }
+    if (dir->parent == NULL) {
+        dir->parent = fmq_alloc(engine->env, size + 1);
+        if (dir->parent == NULL) {
+            return false;
+        }
+        memcpy(dir->parent, path, size);
+        dir->parent[size] = '\0';
+    }
+    return strlen(dir->parent) == size && memcmp(dir->parent, path, size) == 0;
+}
+
 static fmq_partition *partition_create(fmq_engine *engine, const fmq_partition_options *options,
                                        fmq_dir *dir) {
-    size_t path_size = strlen(options->path) + 1;
-    fmq_partition *partition = fmq_alloc(engine->env, sizeof *partition);
-    char *path = fmq_alloc(engine->env, path_size);
-    if (partition == NULL || path == NULL) {
-        fmq_free(engine->env, partition);
-        fmq_free(engine->env, path);
+    bool is_in_parent = is_in_parent_of(engine, dir, options->path);
+    const char *path = is_in_parent ? options->path + strlen(dir->parent) + 1 : options->path;
+    size_t path_size = strlen(path) + 1;
+    fmq_partition *partition = fmq_alloc(engine->env, sizeof *partition + path_size);
+    if (partition == NULL) {
         return NULL;
     }
     memset(partition, 0, sizeof *partition);
-    memcpy(path, options->path, path_size);
+    memcpy(partition->path, path, path_size);
     partition->engine = engine;
     partition->dir = dir;
-    partition->path = path;
+    partition->is_in_parent = is_in_parent;
     partition->config = options->config;
     fmq_partition_config_ref(options->config);
     partition->log_start = options->log_start;
@@ -476,6 +494,9 @@ int fmq_engine_add_partition(fmq_engine *engine, const fmq_partition_options *op
                              fmq_partition **out) {
     if (options->index < 0) {
         return -EINVAL;
+    }
+    if (strlen(options->path) >= FMQ_PATH_MAX) {
+        return -ENAMETOOLONG;
     }
     fmq_lock_take(&engine->lock);
     int rc = add_partition_locked(engine, options, out);

@@ -199,7 +199,6 @@ struct fmq_partition {
     fmq_engine *engine;
     fmq_topic *topic; /* NULL once removed */
     fmq_dir *dir;
-    char *path;
     fmq_partition_config *config;
     fmq_log *log; /* NULL: not open */
     int64_t high_watermark;
@@ -223,7 +222,9 @@ struct fmq_partition {
     uint8_t sync_state;
     bool sync_again; /* asked for while a sync was running */
     bool clean;
-    bool closed; /* by close or delete: never opened again */
+    bool closed;       /* by close or delete: never opened again */
+    bool is_in_parent; /* `path` is a name in dir->parent: there are thousands of them */
+    char path[];       /* of its directory */
 };
 
 struct fmq_topic {
@@ -253,6 +254,7 @@ struct fmq_dir {
     fmq_dir *next;
     fmq_engine *engine;
     int32_t id;
+    char *parent;      /* where its partitions' directories are; NULL: there were none */
     int error;         /* errno that took it offline, 0: fine */
     fmq_list queue;    /* partitions to sync */
     fmq_list running;  /* partitions that are being synced, the oldest first */

@@ -68,7 +68,6 @@ void fmq_partition_unref(fmq_partition *partition) {
         fmq_replicas_free(partition);
         fmq_corrupt_forget(partition);
         fmq_partition_config_unref(env, partition->config);
-        fmq_free(env, partition->path);
         fmq_free(env, partition);
     }
 }
@@ -93,9 +92,11 @@ void fmq_partition_set_config(fmq_partition *partition, fmq_partition_config *co
 
 /* ---- opening --------------------------------------------------------------------------------*/
 
-static fmq_log_open_options open_options(const fmq_partition *partition) {
+/* The path is written into `path`, FMQ_PATH_MAX bytes. */
+static fmq_log_open_options open_options(const fmq_partition *partition, char *path) {
+    fmq_partition_path(partition, path);
     return (fmq_log_open_options){
-        .dir = partition->path,
+        .dir = path,
         .log_start = partition->log_start,
         .recovery_point = partition->recovery_point,
         .clean = partition->clean,
@@ -140,7 +141,8 @@ int fmq_partition_open(fmq_partition *partition) {
         return FMQ_ERR_KAFKA_STORAGE_ERROR;
     }
     fmq_engine *engine = partition->engine;
-    fmq_log_open_options options = open_options(partition);
+    char path[FMQ_PATH_MAX];
+    fmq_log_open_options options = open_options(partition, path);
     fmq_recovery recovery;
     int rc = fmq_log_open(engine->env, engine->files, &options, &partition->log, &recovery);
     if (rc != FMQ_OK) {
@@ -168,7 +170,8 @@ int fmq_partition_recover(fmq_partition *partition, int64_t log_start, int64_t r
     }
     partition->log_start = log_start;
     partition->recovery_point = recovery_point;
-    fmq_log_open_options options = open_options(partition);
+    char path[FMQ_PATH_MAX];
+    fmq_log_open_options options = open_options(partition, path);
     options.clean = false;
     rc = fmq_log_open(env, files, &options, &log, recovery);
     if (rc == FMQ_OK) {

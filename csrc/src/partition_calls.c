@@ -3,6 +3,8 @@
  * Each call takes the engine's lock for as long as it looks at the partition, and gives it up while
  * it waits for the disk.
  */
+#include <stdio.h>
+
 #include "replicas.h"
 
 /* ---- snapshots and look-ups -----------------------------------------------------------------*/
@@ -157,7 +159,9 @@ int fmq_partition_producers(fmq_partition *partition, fmq_producer_view **out, i
 static int leave_and_sweep(fmq_partition *partition, int rc, bool is_shorter) {
     rc = leave(partition, rc);
     if (is_shorter) {
-        (void)fmq_log_sweep(partition->engine->env, partition->path);
+        char path[FMQ_PATH_MAX];
+        fmq_partition_path(partition, path);
+        (void)fmq_log_sweep(partition->engine->env, path);
     }
     return rc;
 }
@@ -268,8 +272,12 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
     return leave(partition, rc);
 }
 
-const char *fmq_partition_path(const fmq_partition *partition) {
-    return partition->path;
+void fmq_partition_path(const fmq_partition *partition, char *out) {
+    const char *parent = partition->is_in_parent ? partition->dir->parent : "";
+    int size = snprintf(out, FMQ_PATH_MAX, "%s%s%s", parent, partition->is_in_parent ? "/" : "",
+                        partition->path);
+    assert(size > 0 && size < FMQ_PATH_MAX); /* or it was refused */
+    (void)size;
 }
 
 int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
@@ -283,7 +291,9 @@ int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
         partition->log = NULL;
         fmq_sync_recount(partition);
     } else {
-        rc = engine->env->rename(engine->env->ctx, partition->path, renamed_path);
+        char path[FMQ_PATH_MAX];
+        fmq_partition_path(partition, path);
+        rc = engine->env->rename(engine->env->ctx, path, renamed_path);
     }
     return leave(partition, rc);
 }

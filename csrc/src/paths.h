@@ -7,7 +7,6 @@
 
 #include "fastmq/base.h"
 
-#define FMQ_PATH_MAX 4096
 #define FMQ_OFFSET_DIGITS 20
 
 #define FMQ_SUFFIX_LOG ".log"

@@ -11,6 +11,8 @@ from libc.stdint cimport (
 
 
 cdef extern from "fastmq/base.h" nogil:
+    enum:
+        FMQ_PATH_MAX
     uint32_t fmq_load_be32(const uint8_t *p)
     uint64_t fmq_load_be64(const uint8_t *p)
 
@@ -229,7 +231,7 @@ cdef extern from "fastmq/engine.h" nogil:
     int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point)
     int fmq_partition_close(fmq_partition *partition, bint clean)
     int fmq_partition_delete(fmq_partition *partition, const char *renamed_path)
-    const char *fmq_partition_path(const fmq_partition *partition)
+    void fmq_partition_path(const fmq_partition *partition, char *out)
 
     ctypedef struct fmq_counters:
         uint64_t produce_requests

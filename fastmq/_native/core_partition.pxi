@@ -72,7 +72,9 @@ cdef class Partition:
     @property
     def path(self):
         # Not kept: there are thousands of them, and few ever ask.
-        return os.fsdecode(fmq_partition_path(self.handle))
+        cdef char out[FMQ_PATH_MAX]
+        fmq_partition_path(self.handle, out)
+        return os.fsdecode(<bytes>out)
 
     cdef fmq_partition_view view(self) except *:
         cdef fmq_partition_view out

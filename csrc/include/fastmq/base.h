@@ -18,6 +18,8 @@
 
 #define FMQ_OK 0
 
+#define FMQ_PATH_MAX 4096 /* bytes of a path, with its end */
+
 /* Kafka error codes that C code returns (protocol guide, "Error Codes"). */
 #define FMQ_ERR_OFFSET_OUT_OF_RANGE 1
 #define FMQ_ERR_CORRUPT_MESSAGE 2

@@ -227,8 +227,8 @@ int fmq_partition_expire_producers(fmq_partition *partition, int64_t now_ms);
 int fmq_partition_flush(fmq_partition *partition, int64_t *out_recovery_point);
 int fmq_partition_close(fmq_partition *partition, bool clean);
 int fmq_partition_delete(fmq_partition *partition, const char *renamed_path);
-/* Its directory, as it was registered; lives as long as the reference. */
-const char *fmq_partition_path(const fmq_partition *partition);
+/* Its directory, as it was registered, into `out` (FMQ_PATH_MAX bytes). */
+void fmq_partition_path(const fmq_partition *partition, char *out);
 
 /* ---- counters -------------------------------------------------------------------------------*/
 
