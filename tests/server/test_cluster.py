@@ -52,6 +52,9 @@ def take(consumer, seen):
 def create(cluster, name, partitions=6, replicas=1):
     admin = AdminClient({"bootstrap.servers": cluster.all_addresses[0]})
     admin.create_topics([NewTopic(name, partitions, replicas)])[name].result(WAIT_S)
+    # The answer is that of one broker; the others hear of it.
+    for address in cluster.all_addresses:
+        until(lambda address=address: len(leaders(address, name)) == partitions)
     return admin
 
 
