@@ -36,6 +36,9 @@ __all__ = ["ControllerLink", "InSyncWatch"]
 logger = logging.getLogger(__name__)
 
 ALTER_PARTITION_VERSION: Final = 3
+# A new state is on its way, to us or to the controller: only then is it clear what became of a
+# proposal. Until then it holds, because an earlier copy of it may have been carried out.
+_OUT_OF_STEP: Final = (ErrorCode.INVALID_UPDATE_VERSION, ErrorCode.FENCED_LEADER_EPOCH)
 _RETRY_S: Final = 0.1
 # Between two looks whether the session has come back.
 _SESSION_LOOK_S: Final = 0.5
@@ -204,9 +207,16 @@ class InSyncWatch:
                     logger.info("proposals of in-sync sets wait: %s", exc)
                 await trio.sleep(_RETRY_S)
                 continue
+            unsettled = []
             for proposal in proposals:
-                self._on_answer(proposal, answers.get((proposal.topic_id, proposal.partition)))
-            return
+                error = answers.get((proposal.topic_id, proposal.partition))
+                if error in _OUT_OF_STEP:
+                    unsettled.append(proposal)
+                else:
+                    self._on_answer(proposal, error)
+            proposals = unsettled
+            if proposals:
+                await trio.sleep(_RETRY_S)
 
     def _is_open(self, proposal: IsrProposal) -> bool:
         state = self._state(proposal.topic_id, proposal.partition)
@@ -219,8 +229,6 @@ class InSyncWatch:
         topic_id, index = proposal.topic_id, proposal.partition
         if error is ErrorCode.NONE:
             return  # the new state settles it
-        if error in (ErrorCode.INVALID_UPDATE_VERSION, ErrorCode.FENCED_LEADER_EPOCH):
-            return  # a new state is on its way
         logger.info("the controller refuses an in-sync set: %s", error)
         self._sets.settle(topic_id, index)
         self._reassume(topic_id, index)
