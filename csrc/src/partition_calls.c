@@ -3,8 +3,7 @@
  * Each call takes the engine's lock for as long as it looks at the partition, and gives it up while
  * it waits for the disk.
  */
-#include <stdio.h>
-
+#include "paths.h"
 #include "replicas.h"
 
 /* ---- snapshots and look-ups -----------------------------------------------------------------*/
@@ -273,11 +272,11 @@ int fmq_partition_close(fmq_partition *partition, bool clean) {
 }
 
 void fmq_partition_path(const fmq_partition *partition, char *out) {
-    const char *parent = partition->is_in_parent ? partition->dir->parent : "";
-    int size = snprintf(out, FMQ_PATH_MAX, "%s%s%s", parent, partition->is_in_parent ? "/" : "",
-                        partition->path);
-    assert(size > 0 && size < FMQ_PATH_MAX); /* or it was refused */
-    (void)size;
+    if (partition->is_in_parent) {
+        fmq_path_name(out, partition->dir->parent, partition->path, "");
+    } else {
+        memcpy(out, partition->path, strlen(partition->path) + 1); /* fits, or it was refused */
+    }
 }
 
 int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
