@@ -38,7 +38,8 @@ from fastmq.client.calls import (
     Target,
 )
 from fastmq.client.coordinators import CoordinatorCache
-from fastmq.client.links import Action, Channel, Close, Connect, Link, LinkState, Write
+from fastmq.client.link_table import LinkTable, link_name
+from fastmq.client.links import Action, Channel, Link, LinkState
 from fastmq.client.metadata import ClusterMetadata, NodeAddress
 from fastmq.client.options import ClientOptions
 from fastmq.client.refresh import MetadataRefresher
@@ -52,7 +53,6 @@ from fastmq.errors import (
     ProtocolError,
     RequestTimedOut,
 )
-from fastmq.net import Connection
 from fastmq.protocol import Message
 
 __all__ = ["ClientCore"]
@@ -71,7 +71,6 @@ _MOVED = frozenset(
     }
 )
 _COORDINATOR_MOVED = frozenset({ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE})
-_IDLE_SWEEP_MS = 30_000
 
 
 class ClientCore:
@@ -92,20 +91,12 @@ class ClientCore:
         self.is_closed = False
         self._choose = choose
         self._timers = TimerQueue()
-        self._actions: list[Action] = []
-        self._written: dict[Channel, None] = {}
-        self._links: dict[tuple[int, str], Link] = {}
-        self._bootstrap = {
-            -1 - index: NodeAddress(-1 - index, host, port)
-            for index, (host, port) in enumerate(options.bootstrap_servers)
-        }
+        self._links = LinkTable(self)
         self._parked: list[Call] = []
         self._coordinators = CoordinatorCache(self)
         self._refresher = MetadataRefresher(self)
-        self._ready_listeners: list[Callable[[], None]] = []
         self._tick_listeners: list[Callable[[], None]] = []
         self._close_listeners: list[Callable[[], None]] = []
-        self._sweep: Timer | None = None
 
     # -------------------------------------------------------------------- for machines: requests
 
@@ -178,8 +169,7 @@ class ClientCore:
 
     def in_flight(self, node_id: int, lane: str = "") -> int:
         """Requests that a node has not answered on a lane, those that wait included."""
-        link = self._links.get((node_id, lane))
-        return 0 if link is None else link.load
+        return self._links.load(node_id, lane)
 
     # -------------------------------------------------------------------- for machines: metadata
 
@@ -213,16 +203,16 @@ class ClientCore:
         if address is None:
             self.refresh_metadata()
             return False
-        link = self.link_to(address, lane)
+        link = self._links.link_to(address, lane)
         if link.state is LinkState.READY:
             return True
         link.is_wanted = True
-        self._connect(link)
+        self._links.connect(link)
         return False
 
     def on_ready(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a connection has become ready."""
-        self._ready_listeners.append(listener)
+        self._links.ready_listeners.append(listener)
 
     def on_tick(self, listener: Callable[[], None]) -> None:
         """Call `listener` in each step of the pump, before actions are taken.
@@ -252,15 +242,7 @@ class ClientCore:
         if not self.is_closed:
             for listener in self._tick_listeners:
                 listener()
-        written = self._written
-        if written:
-            self._written = {}
-            for channel in written:
-                if channel.link.channel is channel:
-                    self._actions.append(Write(channel, channel.connection.take_output()))
-        actions = self._actions
-        self._actions = []
-        return actions
+        return self._links.take_actions()
 
     def next_deadline_ms(self) -> int | None:
         """When `on_timer` has to be called at the latest; None: no need."""
@@ -274,12 +256,7 @@ class ClientCore:
     def on_connected(self, channel: Channel, now_ms: int) -> None:
         """Take note that a connection is made."""
         self.now_ms = max(self.now_ms, now_ms)
-        link = channel.link
-        if link.channel is not channel or link.state is not LinkState.CONNECTING:
-            return
-        link.state = LinkState.OPENING
-        channel.connection.start()
-        self._written[channel] = None
+        self._links.on_connected(channel)
 
     def receive_buffer(self, channel: Channel) -> memoryview:
         """Where the next bytes of a connection belong."""
@@ -288,19 +265,8 @@ class ClientCore:
     def on_received(self, channel: Channel, count: int, now_ms: int) -> None:
         """Take note of `count` bytes that were put into `receive_buffer`."""
         self.now_ms = max(self.now_ms, now_ms)
-        link = channel.link
-        if link.channel is not channel:
-            return
-        try:
-            answers = channel.connection.received(count)
-        except FastmqError as error:
-            self._fail_link(link, ConnectionFailed(f"{_name(link)}: {error}"))
-            return
-        link.last_used_ms = self.now_ms
-        if link.state is LinkState.OPENING and channel.connection.is_ready:
-            self._open(link)
-        for answer in answers:
-            self._answered(link, answer.correlation_id, answer.message)
+        for answer in self._links.on_received(channel, count):
+            self._answered(channel.link, answer.correlation_id, answer.message)
 
     def on_data(self, channel: Channel, data: bytes, now_ms: int) -> None:
         """Take bytes that the pump holds: they are copied."""
@@ -314,10 +280,7 @@ class ClientCore:
     def on_closed(self, channel: Channel, reason: str, now_ms: int) -> None:
         """Take note that a connection could not be made, or ended; `reason` is for people."""
         self.now_ms = max(self.now_ms, now_ms)
-        link = channel.link
-        if link.channel is channel:
-            link.channel = None  # nothing is left to close
-            self._fail_link(link, ConnectionFailed(f"{_name(link)}: {reason}"))
+        self._links.on_closed(channel, reason)
 
     def close(self) -> None:
         """End everything: calls fail with `ClientClosed`, connections are closed."""
@@ -325,11 +288,8 @@ class ClientCore:
             return
         self.is_closed = True
         error = ClientClosed("the client was closed before the answer came")
-        calls = self._parked + self._coordinators.close()
+        calls = self._parked + self._coordinators.close() + self._links.close()
         self._parked = []
-        for link in self._links.values():
-            calls += link.take_calls()
-            self._drop_channel(link)
         for call in calls:
             call.finish(error)
         self._timers = TimerQueue()
@@ -361,16 +321,16 @@ class ClientCore:
             return
         call.link = link
         if link.state is LinkState.READY:
-            self._transmit(call, link)
+            self.transmit(call, link)
             return
         link.waiting.append(call)
-        self._connect(link)
+        self._links.connect(link)
 
     def _find_link(self, call: Call) -> Link | None:
         """The link of a call's target. None: the call is parked until that is known."""
         target = call.target
         if isinstance(target, AnyNode):
-            return self._any_link(call.lane)
+            return self._links.any_link(call.lane)
         if isinstance(target, Coordinator):
             node_id = self._coordinators.find(target, call)
             if node_id is None:
@@ -388,66 +348,22 @@ class ClientCore:
             self._parked.append(call)
             self.refresh_metadata()
             return None
-        return self.link_to(address, call.lane)
+        return self._links.link_to(address, call.lane)
 
     def node_address(self, node_id: int) -> NodeAddress | None:
         """Where a node listens, None when it is not known."""
         return self.metadata.nodes.get(node_id)
 
-    def link_to(self, address: NodeAddress, lane: str) -> Link:
-        """The link to a node, made new when there is none, moved when the node has moved."""
-        link = self._links.get((address.node_id, lane))
-        if link is None:
-            link = self._adopt_bootstrap(address, lane)
-            self._links[address.node_id, lane] = link
-        elif (link.host, link.port) != (address.host, address.port):
-            link.host, link.port = address.host, address.port
-            link.failures = link.retry_at_ms = 0
-            if link.channel is not None:
-                self._fail_link(link, ConnectionFailed(f"{_name(link)}: the broker has moved"))
-        return link
-
-    def _adopt_bootstrap(self, address: NodeAddress, lane: str) -> Link:
-        """Go on with a connection that was made before the node's id was known."""
-        for key, link in self._links.items():
-            same = (link.host, link.port) == (address.host, address.port)
-            if key[0] < 0 and key[1] == lane and same:
-                del self._links[key]
-                link.node_id = address.node_id
-                return link
-        return Link(address.node_id, lane, address.host, address.port)
-
-    def _any_link(self, lane: str) -> Link:
-        """The best link to any node: connected, being connected, next to be tried."""
-        known = list(self.metadata.nodes.values())
-        links = [self.link_to(address, lane) for address in known]
-        if all(link.failures for link in links):
-            # None of the brokers that we know answers, or we know none (KIP-899).
-            links += [self.link_to(address, lane) for address in self._bootstrap.values()]
-        first = self._choose(len(links))
-        links = links[first:] + links[:first]
-        return min(links, key=self._preference)
-
-    def _preference(self, link: Link) -> tuple[int, int]:
-        if link.state is LinkState.READY:
-            return 0, link.load
-        if link.state is not LinkState.IDLE:
-            return 1, link.load
-        # One that has not failed, else the one whose failure is the longest ago.
-        return (3, link.retry_at_ms) if link.failures else (2, 0)
-
     def rebootstrap(self) -> None:
         """Forget the brokers and begin with the bootstrap addresses again (KIP-899, KIP-1102)."""
         self.metadata.nodes.clear()
         self._coordinators.clear()
-        for link in list(self._links.values()):
-            if link.node_id >= 0:
-                self._fail_link(link, ConnectionFailed("beginning at bootstrap_servers again"))
-        self._links = {key: link for key, link in self._links.items() if key[0] < 0}
+        self._links.rebootstrap()
 
     # ----------------------------------------------------------------------------------- sending
 
-    def _transmit(self, call: Call, link: Link) -> None:
+    def transmit(self, call: Call, link: Link) -> None:
+        """Send a call over its link, which is ready."""
         channel = link.channel
         assert channel is not None
         connection = channel.connection
@@ -463,7 +379,7 @@ class ClientCore:
             return
         call.attempts += 1
         link.last_used_ms = self.now_ms
-        self._written[channel] = None
+        self._links.note_written(channel)
         if not call.answered:
             call.timers.append(self.call_at(self.now_ms, lambda: call.finish(None)))
             return
@@ -474,7 +390,9 @@ class ClientCore:
             call.timers.append(self.call_at(overdue_ms, lambda: self._overdue(call)))
 
     def _answered(self, link: Link, correlation_id: int, message: Message) -> None:
-        call = link.in_flight.pop(correlation_id)
+        call = link.in_flight.pop(correlation_id, None)
+        if call is None:
+            return  # the link was given up by what an answer before this one made of it
         link.failures = 0
         call.link = None
         if call.is_done:
@@ -490,7 +408,7 @@ class ClientCore:
         if not self._try_again(call, KafkaError(error)):
             call.finish(message)
 
-    def _failed(self, call: Call, error: KafkaError) -> None:
+    def attempt_failed(self, call: Call, error: KafkaError) -> None:
         """Deal with an attempt that brought no answer."""
         call.link = None
         if isinstance(call.target, Coordinator):
@@ -527,7 +445,7 @@ class ClientCore:
         if call.error is not None:
             return f"time is up; the last attempt: {call.error}"
         if call.link is not None:
-            return f"no answer in time from {_name(call.link)}"
+            return f"no answer in time from {link_name(call.link)}"
         if isinstance(target, Leader):
             error = self.metadata.topic_errors.get(target.topic)
             known = f" ({error.name})" if error else ""
@@ -540,84 +458,13 @@ class ClientCore:
         if call.is_done or link is None or call.correlation_id not in link.in_flight:
             return
         timeout_ms = call.attempt_timeout_ms
-        error = RequestTimedOut(f"{_name(link)}: no answer within {timeout_ms} ms")
+        error = RequestTimedOut(f"{link_name(link)}: no answer within {timeout_ms} ms")
         del link.in_flight[call.correlation_id]
-        self._fail_link(link, ConnectionFailed(f"{_name(link)}: closed, it did not answer"))
-        self._failed(call, error)
+        self._links.fail(link, ConnectionFailed(f"{link_name(link)}: closed, it did not answer"))
+        self.attempt_failed(call, error)
 
-    # --------------------------------------------------------------------------- connections
-
-    def _connect(self, link: Link) -> None:
-        """See to it that an idle link is connected, now or when its back-off ends."""
-        if link.state is not LinkState.IDLE or link.timer is not None or self.is_closed:
-            return
-        if link.retry_at_ms > self.now_ms:
-            link.timer = self.call_at(link.retry_at_ms, lambda: self._reconnect(link))
-            return
-        link.state = LinkState.CONNECTING
-        channel = Channel(link, Connection(client_id=self.options.client_id))
-        link.channel = channel
-        self._actions.append(Connect(channel))
-        limit_ms = self.now_ms + self.options.socket_connection_setup_timeout_ms
-        link.timer = self.call_at(limit_ms, lambda: self._connect_timed_out(link))
-
-    def _reconnect(self, link: Link) -> None:
-        link.timer = None
-        if link.waiting or link.is_wanted:
-            self._connect(link)
-
-    def _connect_timed_out(self, link: Link) -> None:
-        limit_ms = self.options.socket_connection_setup_timeout_ms
-        link.timer = None
-        self._fail_link(link, ConnectionFailed(f"{_name(link)}: no connection in {limit_ms} ms"))
-
-    def _open(self, link: Link) -> None:
-        link.state = LinkState.READY
-        if link.timer is not None:
-            link.timer.cancel()
-            link.timer = None
-        if self._sweep is None:
-            self._sweep = self.call_at(self.now_ms + _IDLE_SWEEP_MS, self._close_idle)
-        while link.waiting:
-            call = link.waiting.popleft()
-            if not call.is_done:
-                self._transmit(call, link)
-        link.is_wanted = False
-        for listener in list(self._ready_listeners):
-            listener()
-
-    def _fail_link(self, link: Link, error: ConnectionFailed) -> None:
-        """Give a connection up: its calls fail or are routed again."""
-        self._drop_channel(link)
-        link.failures += 1
-        link.retry_at_ms = self.now_ms + self._reconnect_backoff_ms(link.failures)
-        for call in link.take_calls():
-            self._failed(call, error)
-        if link.node_id >= 0:
-            self.refresh_metadata()  # it may be gone for good
-        if link.is_wanted:
-            self._connect(link)
-
-    def _drop_channel(self, link: Link) -> None:
-        if link.channel is not None:
-            self._actions.append(Close(link.channel))
-            self._written.pop(link.channel, None)
-            link.channel = None
-        link.state = LinkState.IDLE
-        if link.timer is not None:
-            link.timer.cancel()
-            link.timer = None
-
-    def _close_idle(self) -> None:
-        self._sweep = None
-        oldest_ms = self.now_ms - self.options.connections_max_idle_ms
-        for link in self._links.values():
-            if link.state is LinkState.READY and not link.load and link.last_used_ms < oldest_ms:
-                self._drop_channel(link)
-        if any(link.state is LinkState.READY for link in self._links.values()):
-            self._sweep = self.call_at(self.now_ms + _IDLE_SWEEP_MS, self._close_idle)
-
-    def _reconnect_backoff_ms(self, failures: int) -> int:
+    def reconnect_backoff_ms(self, failures: int) -> int:
+        """How long to leave a node alone after that many failures, with some jitter (KIP-144)."""
         options = self.options
         base, most = options.reconnect_backoff_ms, options.reconnect_backoff_max_ms
         return self._jitter(min(most, base << min(failures - 1, 20)))
@@ -626,8 +473,3 @@ class ClientCore:
         """Within 20 per cent, so that clients do not come back all at once."""
         spread = wait_ms // 5
         return wait_ms - spread + self._choose(2 * spread + 1)
-
-
-def _name(link: Link) -> str:
-    node = f"broker {link.node_id}" if link.node_id >= 0 else "broker"
-    return f"{node} at {link.host}:{link.port}"

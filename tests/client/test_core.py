@@ -65,7 +65,8 @@ def test_every_target_finds_its_node():
 
 def test_the_bootstrap_connection_becomes_that_of_its_node():
     made = cluster(nodes=1)
-    made.core._bootstrap = {-1: made.core._bootstrap[-1]._replace(host="host1")}
+    links = made.core._links
+    links._bootstrap = {-1: links._bootstrap[-1]._replace(host="host1")}
     send(made, AnyNode(), MetadataRequest(topics=[]))
     send(made, Controller(), CreateTopicsRequest())
     assert made.connects == [1]
@@ -325,3 +326,17 @@ def test_all_topics_or_those_that_are_wanted(wanted):
     made.core.refresh_metadata()
     made.advance(1000)
     assert "t" not in made.core.metadata.topics
+
+
+def test_what_an_answer_brings_about_may_end_the_link_of_those_behind_it():
+    made = cluster()
+    send(made, Node(1), ListOffsetsRequest(replica_id=-1))
+    got, chunks = [], []
+    take = made.core.on_data
+    made.core.on_data = lambda channel, data, _: chunks.append((channel, data))
+    made.core.send(Node(1), ListOffsetsRequest(replica_id=-1), lambda _: made.core.close())
+    made.core.send(Node(1), ListOffsetsRequest(replica_id=-1), got.append)
+    made.settle()
+    (channel, first), (_, second) = chunks
+    take(channel, first + second, made.now_ms)
+    assert isinstance(got[0], ClientClosed)
