@@ -7,6 +7,8 @@ from fastmq.client.topic_partition import TopicPartition
 from fastmq.errors import ErrorCode, LogTruncated
 from fastmq.protocol import ApiKey
 from fastmq.protocol.messages.fetch import FetchPartitionData, FetchResponse, FetchTopicResponse
+from fastmq.protocol.messages.offset_commit import OffsetCommitResponse
+from fastmq.protocol.messages.offset_fetch import OffsetFetchGroupResponse, OffsetFetchResponse
 from fastmq.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochResponse,
     OffsetForLeaderEpochResult,
@@ -22,8 +24,8 @@ OLD, NEW = 4, 5
 class Cluster(ScriptedCluster):
     """Logs of ten batches of ten records in each partition of "t", written in epoch OLD."""
 
-    def __init__(self, partitions: int = 1, **options) -> None:
-        super().__init__(2, ConsumerOptions, group_id=None, **options)
+    def __init__(self, partitions: int = 1, group_id: str | None = None, **options) -> None:
+        super().__init__(2, ConsumerOptions, group_id=group_id, **options)
         self.topics["t"] = [1] * partitions
         self.epochs["t"] = OLD
         self.end = 100
@@ -200,3 +202,32 @@ def test_when_memory_is_short_the_partitions_take_turns():
         cluster.settle()
     first = cluster.served[:16]
     assert set(first) == set(range(8)), first
+
+
+def test_a_commit_tells_the_leader_epoch_of_what_was_read():
+    made = Cluster(group_id="g")
+    made.coordinators["g"] = 2
+    nothing = OffsetFetchGroupResponse(group_id="g", topics=[])
+    made.handlers[ApiKey.OFFSET_FETCH] = lambda *_: OffsetFetchResponse(groups=[nothing])
+    made.handlers[ApiKey.OFFSET_COMMIT] = lambda node, request: OffsetCommitResponse()
+    made.read_from(20)
+    name = TopicPartition("t", 0)
+    state = made.machine.states[name]
+    assert state.fetch_offset == 100
+
+    def committed(offset: int) -> int:
+        made.machine.committer.commit({name: offset}, lambda _: None)
+        made.settle()
+        _, request = made.sent(ApiKey.OFFSET_COMMIT)[-1]
+        return request.topics[0].partitions[0].committed_leader_epoch
+
+    assert [committed(at) for at in (19, 20, 21, 100, 101)] == [-1, -1, OLD, OLD, -1]
+    state.fetched(110, OLD)
+    state.fetched(120, NEW)
+    assert [committed(at) for at in (100, 105, 110, 111, 120)] == [OLD, OLD, OLD, NEW, NEW]
+    made.machine.states[name].seek(50, NEW)
+    assert [committed(at) for at in (49, 50, 51)] == [-1, NEW, -1]
+    for epoch in range(100):
+        state.fetched(51 + epoch, 10 + epoch)
+    assert len(state.epochs) < 20
+    assert [committed(at) for at in (51, 150)] == [-1, 109]

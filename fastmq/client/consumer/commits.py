@@ -1,4 +1,4 @@
-"""Committing offsets in the group's name. Pure. Source: KIP-345, KIP-211."""
+"""Committing offsets in the group's name. Pure. Source: KIP-345, KIP-211, KIP-320."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,14 +47,21 @@ class Committer:
         core: the client's core.
         options: the consumer's.
         membership: None without a group.
+        epoch_of: returns the leader epoch that is committed with an offset, so that who goes on
+            there notices a truncated log; -1: not known.
     """
 
     def __init__(
-        self, core: ClientCore, options: ConsumerOptions, membership: Membership | None
+        self,
+        core: ClientCore,
+        options: ConsumerOptions,
+        membership: Membership | None,
+        epoch_of: Callable[[TopicPartition, int], int] = lambda _, __: -1,
     ) -> None:
         self._core = core
         self._options = options
         self._membership = membership
+        self._epoch_of = epoch_of
         self._committed: dict[TopicPartition, int] = {}
 
     def commit(
@@ -98,11 +105,7 @@ class Committer:
                 OffsetCommitTopic(
                     name=topic,
                     partitions=[
-                        OffsetCommitPartition(
-                            partition_index=index,
-                            committed_offset=offsets[TopicPartition(topic, index)],
-                            committed_metadata=metadata,
-                        )
+                        self._row(TopicPartition(topic, index), offsets, metadata)
                         for index in partitions
                     ],
                 )
@@ -114,6 +117,16 @@ class Committer:
             Request(ApiKey.OFFSET_COMMIT, lambda _: message, high=_COMMIT_HIGH),
             lambda result: self._answered(dict(offsets), done, result),
             error_of=_error_to_retry,
+        )
+
+    def _row(
+        self, name: TopicPartition, offsets: Mapping[TopicPartition, int], metadata: str
+    ) -> OffsetCommitPartition:
+        return OffsetCommitPartition(
+            partition_index=name.partition,
+            committed_offset=offsets[name],
+            committed_leader_epoch=self._epoch_of(name, offsets[name]),
+            committed_metadata=metadata,
         )
 
     # Any: a response or an exception, as `ClientCore.send` says.

@@ -94,6 +94,7 @@ class Fetcher:
         # Bytes that each fetch under way may bring.
         self._busy: dict[tuple[int, str], int] = {}
         self._failures = 0
+        self._fetch_at_ms = 0
         self._served = 0
         # Read by the program's thread: appended here, taken there.
         self.chunks: deque[tuple[PartitionState, Chunk]] = deque()
@@ -160,12 +161,18 @@ class Fetcher:
         if lost_leader:
             self._core.refresh_metadata()
         if earliest_ms is not None:
-            self._core.call_at(earliest_ms, self.fetch)
+            self._fetch_at(earliest_ms)
         for node, states in unsure.items():
             self._epochs.ask(node, states)
         for key, states in wanted.items():
             if self._room() > 0:
                 self._send(key, states)
+
+    def _fetch_at(self, when_ms: int) -> None:
+        """Fetch then, by one timer however often that is asked for."""
+        if not self._core.now_ms < self._fetch_at_ms <= when_ms:
+            self._fetch_at_ms = when_ms
+            self._core.call_at(when_ms, self.fetch)
 
     def _read_from(self, state: PartitionState, leader: int) -> int:
         """Return the replica that the leader prefers, while that holds, or the leader."""
@@ -346,7 +353,7 @@ class Fetcher:
         state.bytes_ahead += chunk.size
         self._served += 1
         state.served = self._served
-        state.fetch_offset, state.epoch = end, epoch
+        state.fetched(end, epoch)
         self.buffered_bytes += chunk.size
         self.chunks.append((state, chunk))
         return True

@@ -78,7 +78,7 @@ class ConsumerMachine:
         self.membership: Membership | None = None
         if options.group_id is not None:
             self.membership = Membership(core, options, self)
-        self.committer = Committer(core, options, self.membership)
+        self.committer = Committer(core, options, self.membership, self._epoch_before)
         self._auto_commit: Timer | None = None
         self._held: set[TopicPartition] = set()
         self._resolve_failures = 0
@@ -221,6 +221,10 @@ class ConsumerMachine:
         return 0 if last_ms is None else self._core.now_ms - last_ms
 
     # -------------------------------------------------------------------------------- positions
+
+    def _epoch_before(self, name: TopicPartition, offset: int) -> int:
+        state = self.states.get(name)
+        return -1 if state is None else state.epoch_before(offset)
 
     def _add(self, names: Iterable[TopicPartition]) -> None:
         self.states = {**self.states, **{name: PartitionState(name) for name in names}}

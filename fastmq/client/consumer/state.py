@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PartitionState", "Subscription"]
 
+# Of the elections while records are ahead of the program; who commits what is older tells none.
+_EPOCHS_KEPT = 16
+
 
 @dataclass(slots=True, eq=False)
 class PartitionState:
@@ -40,6 +43,8 @@ class PartitionState:
         preferred: the replica that the leader wants to be read instead of it (KIP-392); -1: none.
         preferred_until_ms: then the leader is asked again.
         high_watermark, log_start: as the last answer told, -1: none yet.
+        epochs: (offset, leader epoch) of what was fetched: records below the offset, from the
+            entry before on, are of that epoch or, where an answer had several, of one before it.
     """
 
     name: TopicPartition
@@ -63,6 +68,7 @@ class PartitionState:
     high_watermark: int = -1
     last_stable_offset: int = -1
     log_start: int = -1
+    epochs: tuple[tuple[int, int], ...] = ()
 
     def seek(self, offset: int, epoch: int = -1) -> None:
         """Go on at an offset; what was fetched before does not count any more.
@@ -73,6 +79,7 @@ class PartitionState:
         """
         self.version += 1
         self.epoch = epoch
+        self.epochs = ((offset, epoch),)
         self.fetch_offset = self.delivered = self.consumed = offset
         self.reset_to = None
         self.is_resolving = False
@@ -81,9 +88,29 @@ class PartitionState:
     def reset(self, position: int) -> None:
         """Go on where a position (EARLIEST, LATEST, a time) turns out to be."""
         self.version += 1
+        self.epochs = ()
         self.fetch_offset = self.delivered = self.consumed = self.epoch = -1
         self.reset_to = position
         self.is_resolving = False
+
+    def fetched(self, end: int, epoch: int) -> None:
+        """Go on behind what was fetched, whose last records are of this leader epoch."""
+        self.fetch_offset, self.epoch = end, epoch
+        before = self.epochs
+        if len(before) > 1 and before[-1][1] == epoch:
+            before = before[:-1]
+        self.epochs = (*before[-_EPOCHS_KEPT:], (end, epoch))
+
+    def epoch_before(self, offset: int) -> int:
+        """Return a leader epoch for a commit of `offset`; -1: not known.
+
+        It is never older than that of the record before: a leader that has this one has that
+        record, too, or the log was truncated.
+        """
+        first = self.epochs[0][0] if self.epochs else offset + 1
+        if offset < first:
+            return -1
+        return next((epoch for end, epoch in self.epochs if offset <= end), -1)
 
     def takes(self, chunk: "Chunk") -> bool:
         """Whether what was fetched is still wanted."""
