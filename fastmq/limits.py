@@ -86,6 +86,8 @@ METRICS_CONNECTIONS_MAX: Final = 8
 
 # Bytes of an internal topic that are in memory at once while a coordinator loads.
 COORDINATOR_LOAD_READ_BYTES: Final = 4 << 20
+# Coordinators that read at the same time while they load.
+COORDINATOR_LOAD_THREADS: Final = 2
 # Records of several requests that share one append of a coordinator.
 GATHERED_RECORDS_MAX: Final = 1_000
 

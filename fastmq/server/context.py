@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from fastmq._native.core import Engine
+from fastmq._native.core import Engine, Partition
 from fastmq.cluster import ConfigKind
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
@@ -173,7 +173,7 @@ class BrokerContext:
                 continue
             self.groups.drop_partition(index)
             if handle is not None:
-                is_empty = not holds_records(handle.path)
+                is_empty = _is_empty(handle)
                 self.groups.add_partition(handle, is_empty=is_empty, epoch=state.leader_epoch)
 
     def _on_topics_changed(self, gone: list[str]) -> None:
@@ -276,3 +276,13 @@ class BrokerContext:
         self.groups.on_dir_offline(dir_id)
         if not self.storage.any_online():
             self._on_all_dirs_offline()
+
+
+def _is_empty(handle: Partition) -> bool:
+    """Return whether a partition has no records, without opening its log.
+
+    What an open one has may not be in its files yet.
+    """
+    if handle.is_open():
+        return handle.log_end() == handle.log_start()
+    return not holds_records(handle.path)

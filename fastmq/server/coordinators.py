@@ -34,7 +34,11 @@ from fastmq._native.core import Partition, PartitionError
 from fastmq.coordinator.effects import Call, CoordinatorShard, Effects, Record, Reply
 from fastmq.coordinator.partitioning import partition_for
 from fastmq.errors import ErrorCode, KafkaError
-from fastmq.limits import COORDINATOR_LOAD_READ_BYTES, GATHERED_RECORDS_MAX
+from fastmq.limits import (
+    COORDINATOR_LOAD_READ_BYTES,
+    COORDINATOR_LOAD_THREADS,
+    GATHERED_RECORDS_MAX,
+)
 from fastmq.server.clock import Clock
 
 __all__ = ["Answerable", "CoordinatorDriver", "ShardRunner", "ShardState"]
@@ -273,6 +277,8 @@ class CoordinatorDriver(Generic[S]):
         # Of the whole internal topic; 0 while it does not exist.
         self.partition_count = 0
         self._load_send, self._load_receive = trio.open_memory_channel[ShardRunner[S]](10_000)
+        # Of all loads together: what each reads is in memory.
+        self._load_threads = trio.CapacityLimiter(COORDINATOR_LOAD_THREADS)
 
     # What runners use.
 
@@ -401,8 +407,10 @@ class CoordinatorDriver(Generic[S]):
             runner.lose(code)
 
     async def _load_loop(self) -> None:
-        async for runner in self._load_receive:
-            await self._load(runner)
+        # Side by side: one whose log gets no further must not keep the others from serving.
+        async with trio.open_nursery() as nursery:
+            async for runner in self._load_receive:
+                nursery.start_soon(self._load, runner)
 
     async def _load(self, runner: ShardRunner[S]) -> None:
         try:
@@ -422,10 +430,13 @@ class CoordinatorDriver(Generic[S]):
 
     async def _replay_log(self, runner: ShardRunner[S]) -> int:
         """Feed the whole log to the shard; return the number of records."""
-        offset, end = await trio.to_thread.run_sync(_bounds, runner.partition)
+        limiter = self._load_threads
+        offset, end = await trio.to_thread.run_sync(_bounds, runner.partition, limiter=limiter)
         count = 0
         while True:
-            offset, more = await trio.to_thread.run_sync(self._replay_from, runner, offset, end)
+            offset, more = await trio.to_thread.run_sync(
+                self._replay_from, runner, offset, end, limiter=limiter
+            )
             count += more
             if offset >= end or runner.state is not ShardState.LOADING:
                 return count

@@ -196,3 +196,41 @@ def test_next_offset_is_after_the_last_whole_batch():
         for base, count in ((10, 3), (13, 2))
     )
     assert next_offset(batches) == 15
+
+
+class Stuck(Log):
+    """A partition whose last records do not get committed."""
+
+    def log_start(self):
+        return 0
+
+    def log_end(self):
+        return 5
+
+    def read(self, _offset, _max_bytes):
+        return b""
+
+
+class Short(Stuck):
+    """A partition that has everything."""
+
+    index = 1
+
+    def log_end(self):
+        return 0
+
+
+async def test_a_shard_whose_log_gets_no_further_keeps_no_other_from_loading(made):
+    driver, _, _, _, _ = made
+    driver.drop_partition(0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        driver.add_partition(Stuck(), is_empty=False)
+        driver.add_partition(Short(), is_empty=False)
+        stuck, short = driver.runners()
+        with trio.fail_after(10):
+            while short.state is not ShardState.ACTIVE:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+        assert stuck.state is ShardState.LOADING
+        driver.drop_partition(0)
+        nursery.cancel_scope.cancel()
