@@ -28,7 +28,7 @@ from fastmq.server.context import BrokerContext
 from fastmq.server.dispatch import Request, partition_error_code
 from fastmq.server.topics import Topic
 
-__all__ = ["handle_produce"]
+__all__ = ["check_replicas", "handle_produce"]
 
 _TOPIC_IDS_FROM: Final = 13
 _ZSTD_FROM: Final = 7
@@ -90,7 +90,7 @@ async def _append(
     waits: list[tuple[ProducePartitionResponse, int]],
 ) -> None:
     topic, handle = _find(context, request, message, asked, partition.index)
-    _check_replicas(context, topic, partition.index, message.acks)
+    check_replicas(context, topic, partition.index, message.acks)
     data = partition.records
     if data is None or not len(data):
         raise KafkaError(ErrorCode.INVALID_RECORD, "the request has no records for this partition")
@@ -115,12 +115,14 @@ async def _append(
     waits.append((answer, token))
 
 
-def _check_replicas(context: BrokerContext, topic: Topic, index: int, acks: int) -> None:
+def check_replicas(context: BrokerContext, topic: Topic, index: int, acks: int) -> None:
     """Refuse what the other replicas stand in the way of, as the engine does."""
     state = topic.states[index]
     if len(state.replicas) == 1 or context.membership is None:
         return
-    if acks == -1 and len(state.isr) < topic.config.get_int("min.insync.replicas"):
+    # More than there are cannot be asked for (KIP-966).
+    enough = min(topic.config.get_int("min.insync.replicas"), len(state.replicas))
+    if acks == -1 and len(state.isr) < enough:
         raise KafkaError(
             ErrorCode.NOT_ENOUGH_REPLICAS, "fewer replicas are in sync than min.insync.replicas"
         )
