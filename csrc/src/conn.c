@@ -124,11 +124,18 @@ static void free_out(fmq_engine *engine, fmq_out *out) {
     fmq_free(engine->env, out);
 }
 
+void fmq_slot_uncount(fmq_engine *engine, fmq_slot *slot) {
+    engine->counters.buffered_bytes -= slot->frame_size;
+    engine->python_bytes -= slot->frame_size;
+    slot->frame_size = 0;
+}
+
 static void drop_slots(fmq_conn *conn) {
     while (conn->slots_head != NULL) {
         fmq_slot *slot = conn->slots_head;
         conn->slots_head = slot->next;
         slot->conn = NULL; /* its produce waits still point to it and end it */
+        fmq_slot_uncount(conn->engine, slot);
         if (slot->waits == 0) {
             fmq_slot_free(conn->engine, slot);
         }
@@ -600,6 +607,7 @@ static int reply_locked(fmq_engine *engine, fmq_conn *conn, const uint8_t *paylo
     if (slot == NULL || slot->state != FMQ_SLOT_PYTHON) {
         return -EINVAL;
     }
+    fmq_slot_uncount(engine, slot);
     if (payload != NULL) {
         slot->data = fmq_alloc(engine->env, size + 4);
         if (slot->data == NULL) {

@@ -40,6 +40,9 @@
 #define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
 #define FMQ_SESSION_BUCKETS 256
 #define FMQ_SESSION_BYTES_MAX (64u << 20) /* of all fetch sessions */
+#define FMQ_REQUEST_ENTRIES_MAX (512u << 10) /* partitions of one request, or one session */
+#define FMQ_WORK_KEEP_ENTRIES (4u << 10)     /* working space beyond that is given back, */
+#define FMQ_WORK_KEEP_BYTES (1u << 20)       /* and room for an answer beyond that */
 #define FMQ_SWEEP_NS 500000000ll          /* deadlines of connections are looked at that often */
 
 typedef struct fmq_topic fmq_topic;
@@ -107,6 +110,7 @@ struct fmq_slot {
     fmq_conn *conn; /* NULL: gone, nobody listens */
     fmq_slot_state state;
     uint32_t waits; /* produce waits that still point here */
+    size_t frame_size; /* of a request that Python has, counted in buffered_bytes */
     int64_t began_ns;
     int64_t deadline_ns;
     uint8_t *data; /* whole answer with its length prefix; NULL answers nothing */
@@ -346,6 +350,7 @@ struct fmq_engine {
     uint32_t session_count;
     uint64_t session_bytes;
     uint64_t session_seed;
+    uint64_t python_bytes; /* of buffered_bytes: of requests that Python has */
     struct fmq_produce_entry *produce_entries;
     uint32_t produce_capacity;
     struct fmq_fetch_entry *fetch_entries;
@@ -457,6 +462,8 @@ void fmq_conn_release_slots(fmq_conn *conn); /* send what is ready, in order */
 fmq_slot *fmq_slot_push(fmq_conn *conn, fmq_slot_state state, uint32_t waits);
 void fmq_slot_wait_done(fmq_engine *engine, fmq_produce_wait *wait, int code);
 void fmq_slot_free(fmq_engine *engine, fmq_slot *slot);
+/* Python is done with the request of a slot, or nobody waits for it any more. */
+void fmq_slot_uncount(fmq_engine *engine, fmq_slot *slot);
 /* Answer with the bytes of `engine->response`: sent now, or queued behind unfinished answers. */
 void fmq_conn_answer(fmq_conn *conn);
 /* Fill in the length prefix of the answer in `w`, to which `extra` bytes of files belong. */
@@ -466,6 +473,9 @@ void fmq_answer_set_length(fmq_writer *w, uint64_t extra);
  * it had to grow, with the element zeroed; NULL when memory is exhausted (the old one stays). */
 static inline void *fmq_work_room(const fmq_env *env, void *array, uint32_t *capacity,
                                   uint32_t index, size_t size) {
+    if (index >= FMQ_REQUEST_ENTRIES_MAX) {
+        return NULL;
+    }
     if (index == *capacity) {
         uint32_t grown = index ? 2 * index : 64;
         array = fmq_realloc(env, array, grown * size);

@@ -236,6 +236,11 @@ static int find_place(fmq_partition *partition, const fetched *got) {
 
 static int take_partition(fmq_partition *partition, const fetched *got, fmq_fetch_result *out) {
     fmq_replicas *replicas = partition->replicas;
+    bool is_cut = got->error == FMQ_ERR_OFFSET_OUT_OF_RANGE || got->diverging_epoch >= 0 ||
+                  (got->error == FMQ_OK && got->log_start > fmq_log_start(partition->log));
+    if (is_cut && fmq_dir_is_slow(partition->dir)) {
+        return FMQ_ERR_KAFKA_STORAGE_ERROR; /* not now, or the reactor hangs with the disk */
+    }
     if (got->error == FMQ_ERR_OFFSET_OUT_OF_RANGE) {
         out->truncations++;
         return find_place(partition, got);

@@ -3,8 +3,13 @@
  * Each call takes the engine's lock for as long as it looks at the partition, and gives it up while
  * it waits for the disk.
  */
+#include <time.h>
+
 #include "paths.h"
 #include "replicas.h"
+
+#define DISK_POLLS_MAX 400 /* two seconds: */
+#define DISK_POLL_NS 5000000
 
 /* ---- snapshots and look-ups -----------------------------------------------------------------*/
 
@@ -165,8 +170,21 @@ static int leave_and_sweep(fmq_partition *partition, int rc, bool is_shorter) {
     return rc;
 }
 
+/* Let a disk that seems to hang come back, without the lock; false when it does not. */
+static bool wait_for_disk(fmq_partition *partition) {
+    fmq_engine *engine = partition->engine;
+    for (int i = 0; i < DISK_POLLS_MAX && fmq_dir_is_slow(partition->dir); i++) {
+        struct timespec pause = {0, DISK_POLL_NS};
+        fmq_lock_give(&engine->lock);
+        (void)nanosleep(&pause, NULL);
+        fmq_lock_take(&engine->lock);
+    }
+    return !fmq_dir_is_slow(partition->dir);
+}
+
 int fmq_partition_delete_records(fmq_partition *partition, int64_t offset, int64_t *out_start) {
-    int rc = enter(partition);
+    fmq_lock_take(&partition->engine->lock);
+    int rc = wait_for_disk(partition) ? fmq_partition_open(partition) : FMQ_ERR_KAFKA_STORAGE_ERROR;
     int32_t segment_count = rc == FMQ_OK ? fmq_log_segment_count(partition->log) : 0;
     if (rc == FMQ_OK) {
         offset = offset == -1 ? partition->high_watermark : offset;
@@ -284,15 +302,20 @@ int fmq_partition_delete(fmq_partition *partition, const char *renamed_path) {
     fmq_lock_take(&engine->lock);
     fmq_partition_unregister(partition);
     shut_locked(partition);
-    int rc;
-    if (partition->log != NULL) {
-        rc = fmq_log_delete(partition->log, renamed_path);
-        partition->log = NULL;
-        fmq_sync_recount(partition);
-    } else {
-        char path[FMQ_PATH_MAX];
-        fmq_partition_path(partition, path);
-        rc = engine->env->rename(engine->env->ctx, path, renamed_path);
+    /* Nobody opens it or writes to it any more, so the disk is waited for without the lock. */
+    fmq_log *log = partition->log;
+    partition->log = NULL;
+    fmq_sync_recount(partition);
+    char path[FMQ_PATH_MAX];
+    fmq_partition_path(partition, path);
+    if (log != NULL) {
+        fmq_log_begin_delete(log);
+    }
+    fmq_lock_give(&engine->lock);
+    int rc = engine->env->rename(engine->env->ctx, path, renamed_path);
+    fmq_lock_take(&engine->lock);
+    if (log != NULL) {
+        fmq_log_end_delete(log);
     }
     return leave(partition, rc);
 }

@@ -85,9 +85,21 @@ static bool keep_input(fmq_conn *conn, const uint8_t *data, size_t size) {
 
 /* ---- frames ---------------------------------------------------------------------------------*/
 
+/* Python gets a copy, which counts as long as it has it.  A large one waits while others take up
+ * the memory; it is tried again at the next sweep. */
+static bool must_wait_for_memory(const fmq_conn *conn, size_t size) {
+    const fmq_engine *engine = conn->engine;
+    return size > DIRECT_BYTES && engine->python_bytes > 0 &&
+           engine->counters.buffered_bytes + size > engine->options.max_buffered_bytes;
+}
+
 static bool hand_to_python(fmq_conn *conn, const fmq_request *request, const uint8_t *frame,
                            size_t size) {
     fmq_engine *engine = conn->engine;
+    if (must_wait_for_memory(conn, size)) {
+        conn->blocked |= FMQ_BLOCKED_MEMORY;
+        return false;
+    }
     fmq_event *event = fmq_event_new(engine, FMQ_EVENT_FRAME, size);
     fmq_slot *slot = event != NULL ? fmq_slot_push(conn, FMQ_SLOT_PYTHON, 0) : NULL;
     if (slot == NULL) {
@@ -101,6 +113,9 @@ static bool hand_to_python(fmq_conn *conn, const fmq_request *request, const uin
     event->correlation_id = request->correlation_id;
     memcpy(event->frame, frame, size);
     fmq_event_push(engine, event);
+    slot->frame_size = size;
+    engine->python_bytes += size;
+    engine->counters.buffered_bytes += size;
     conn->blocked |= FMQ_BLOCKED_PYTHON;
     engine->counters.other_requests++;
     return true;
@@ -195,6 +210,9 @@ static void run_input(fmq_conn *conn) {
     conn->in_start += consumed;
     if (conn->in_start == conn->in_end) {
         conn->in_start = conn->in_end = 0;
+        if ((conn->blocked & FMQ_BLOCKED_PYTHON) != 0 && conn->in_capacity > DIRECT_BYTES) {
+            give_buffer_back(conn); /* Python has a copy */
+        }
     }
     note_progress(conn, consumed);
 }
@@ -348,11 +366,29 @@ static void sweep_conn(fmq_conn *conn, int64_t now_ns) {
     }
 }
 
+/* What one huge request needed is not kept for the next. */
+static void give_working_space_back(fmq_engine *engine) {
+    if (engine->fetch_capacity > FMQ_WORK_KEEP_ENTRIES) {
+        fmq_free(engine->env, engine->fetch_entries);
+        engine->fetch_entries = NULL;
+        engine->fetch_capacity = 0;
+    }
+    if (engine->produce_capacity > FMQ_WORK_KEEP_ENTRIES) {
+        fmq_free(engine->env, engine->produce_entries);
+        engine->produce_entries = NULL;
+        engine->produce_capacity = 0;
+    }
+    if (engine->response.capacity > FMQ_WORK_KEEP_BYTES) {
+        fmq_writer_free(&engine->response);
+    }
+}
+
 static void sweep(fmq_engine *engine) {
     if (engine->now_ns < engine->next_sweep_ns) {
         return;
     }
     engine->next_sweep_ns = engine->now_ns + FMQ_SWEEP_NS;
+    give_working_space_back(engine);
     for (uint32_t i = 0; i < engine->conn_capacity; i++) {
         if (engine->conns[i] != NULL) {
             sweep_conn(engine->conns[i], engine->now_ns);

@@ -393,7 +393,7 @@ int fmq_log_close(fmq_log *log, bool clean) {
     return result;
 }
 
-int fmq_log_delete(fmq_log *log, const char *renamed_dir) {
+void fmq_log_begin_delete(fmq_log *log) {
     assert(log->jobs == NULL);
     for (int32_t i = 0; i < log->segment_count; i++) {
         fmq_segment *segment = log->segments[i];
@@ -401,11 +401,19 @@ int fmq_log_delete(fmq_log *log, const char *renamed_dir) {
             fmq_segment_unpin(segment);
         }
     }
-    int result = log->env->rename(log->env->ctx, log->dir, renamed_dir);
+}
+
+void fmq_log_end_delete(fmq_log *log) {
     for (int32_t i = 0; i < log->segment_count; i++) {
         /* The old name may be taken by another partition: no file may be opened by it any more. */
         log->segments[i]->file_exists = log->segments[i]->fd >= 0;
     }
     fmq_log_free(log);
+}
+
+int fmq_log_delete(fmq_log *log, const char *renamed_dir) {
+    fmq_log_begin_delete(log);
+    int result = log->env->rename(log->env->ctx, log->dir, renamed_dir);
+    fmq_log_end_delete(log);
     return result;
 }

@@ -65,9 +65,19 @@ class Client:
 
 
 class Harness:
-    def __init__(self, path: Path, *, nested: bool = False, **options: Any) -> None:
+    """An engine, and connections to it.
+
+    Args:
+        path: where its partitions are.
+        nested: driven by a loop of ours, as by an event loop's.
+        stepped: driven by the test, which calls `engine.run_once`.
+    """
+
+    def __init__(
+        self, path: Path, *, nested: bool = False, stepped: bool = False, **options: Any
+    ) -> None:
         self.path = path
-        self.engine = Engine(node_id=1, thread=not nested, **options)
+        self.engine = Engine(node_id=1, thread=not nested and not stepped, **options)
         self.engine.start()
         self.clients: list[Client] = []
         self.stopping = False

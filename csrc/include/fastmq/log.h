@@ -285,6 +285,10 @@ int32_t fmq_log_expire_producers(fmq_log *log, int64_t now_ms);
 /* Rename the directory to `<dir>.<uuid>-delete` style name given, closing the log without writing.
  * The caller unlinks the content later. */
 int fmq_log_delete(fmq_log *log, const char *renamed_dir);
+/* The same in two steps, for callers that rename the directory between them while others may read
+ * segments: nothing else may be called with the log after the first. */
+void fmq_log_begin_delete(fmq_log *log);
+void fmq_log_end_delete(fmq_log *log);
 
 /* ---- look-ups -------------------------------------------------------------------------------*/
 
