@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastmq.cli.cluster_cordon import cordon, uncordon
 from fastmq.cli.cluster_moves import decommission, reassignments, rebalance
 from fastmq.cli.cluster_state import brokers, partitions
 from fastmq.cli.support.options import EXIT_FAILED, Cluster, cluster_options, json_option
@@ -155,7 +156,7 @@ def disks(*, cluster: Cluster, topics: tuple[str, ...], partitions: bool, as_jso
             (
                 str(one.node_id),
                 one.path,
-                one.error or "online",
+                one.error or ("cordoned" if one.is_cordoned else "online"),
                 len(replicas),
                 bytes_text(sum(r.size for r in replicas)),
                 bytes_text(one.usable_bytes) if one.usable_bytes >= 0 else None,
@@ -176,5 +177,13 @@ def disks(*, cluster: Cluster, topics: tuple[str, ...], partitions: bool, as_jso
         )
 
 
-for _command in (brokers, partitions, reassignments, rebalance, decommission):
+for _command in (
+    brokers,
+    partitions,
+    reassignments,
+    rebalance,
+    decommission,
+    cordon,
+    uncordon,
+):
     cluster.add_command(_command)

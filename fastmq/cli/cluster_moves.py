@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fastmq.cli.support.options import Cluster, cluster_options, fail, json_option
-from fastmq.cli.support.output import bytes_text, print_json, print_table
+from fastmq.cli.cluster_cordon import cordon_if_possible
+from fastmq.cli.support.completing import complete_broker
+from fastmq.cli.support.options import (
+    Cluster,
+    cluster_options,
+    fail,
+    json_option,
+    watch_option,
+    watched,
+)
+from fastmq.cli.support.output import bytes_text, duration_text, print_json, print_table
 from fastmq.cli.support.values import BYTES
 
 if TYPE_CHECKING:
+    from fastmq.client.fronts.admin import Admin
     from fastmq.cluster.balance import Shift
 
 __all__ = ["decommission", "reassignments", "rebalance"]
@@ -52,15 +62,24 @@ def _plan_options(command: F) -> F:
     epilog="""\b
 Examples:
   fastmq cluster rebalance --dry-run
-  fastmq cluster rebalance --throttle 20MB --yes
+  fastmq cluster rebalance --by bytes --throttle 20MB --yes
   fastmq cluster rebalance --json
 
 \b
 Partitions keep as many replicas as they have. Replicas of one partition are parted by machine
-(fastmq.host, or the address) and rack where that is possible; then brokers get equally many, with
-as few copies as can be, the smallest partitions first; then preferred leaders are evened out.
-Interrupted, what has begun goes on: `fastmq cluster reassignments --wait` waits for it.
+(fastmq.host, or the address) and rack where that is possible; then brokers get equally many
+replicas, the smallest partitions first, or (--by bytes) about equally many bytes, with as few
+copies as can be; then preferred leaders are evened out. Cordoned brokers get nothing, and every
+disk keeps a twentieth free. Interrupted, what has begun goes on: `fastmq cluster reassignments
+--wait` waits for it.
 """
+)
+@click.option(
+    "--by",
+    type=click.Choice(["replicas", "bytes"]),
+    default="replicas",
+    show_default=True,
+    help="What brokers shall have equally much of.",
 )
 @_plan_options
 @json_option
@@ -68,6 +87,7 @@ Interrupted, what has begun goes on: `fastmq cluster reassignments --wait` waits
 def rebalance(
     *,
     cluster: Cluster,
+    by: str,
     dry_run: bool,
     yes: bool,
     throttle: int | None,
@@ -80,12 +100,15 @@ def rebalance(
 
     with cluster.admin() as admin:
         members, found = read_layout(admin)
-        shifts = plan_balance(members, found)
-        _show(shifts, is_shown=not as_json)
+        try:
+            shifts = plan_balance(members, found, by_bytes=by == "bytes")
+        except ValueError as exc:
+            fail(f"there is no such plan: {exc}")
+        _show(shifts, throttle, is_shown=not as_json)
         if shifts and not dry_run:
             _confirm("Move these partitions?", yes=yes)
             carry_out(admin, shifts, throttle=throttle, at_once=at_once, is_shown=not as_json)
-    _tell(shifts, is_done=not dry_run, as_json=as_json)
+    _tell(shifts, throttle, is_done=not dry_run, as_json=as_json)
 
 
 @click.command(
@@ -96,10 +119,11 @@ Examples:
 
 \b
 The broker may be running: it serves until everything has moved, and stops when it is removed. Or
-it may be gone for good: others copy its partitions from replicas that are left.
+it may be gone for good: others copy its partitions from replicas that are left. It gets no new
+partitions meanwhile; when the command is interrupted it stays so, until `fastmq cluster uncordon`.
 """
 )
-@click.argument("node_id", type=click.IntRange(min=0), metavar="ID")
+@click.argument("node_id", type=click.IntRange(min=0), metavar="ID", shell_complete=complete_broker)
 @_plan_options
 @json_option
 @cluster_options
@@ -118,26 +142,33 @@ def decommission(
     from fastmq.cluster.balance import plan_balance
 
     done: list[Shift] = []
+    is_cordoned = was_cordoned = False
     with cluster.admin() as admin:
         if node_id not in {one.node_id for one in admin.describe_cluster(fenced=True).brokers}:
             fail(f"there is no broker {node_id}")
         for _ in range(_ROUNDS_MAX):
             members, found = read_layout(admin, leaving=node_id)
+            if not is_cordoned:
+                was_cordoned = any(one.is_cordoned for one in members if one.id == node_id)
             try:
                 shifts = plan_balance(members, found, leaving={node_id}, only_leaving=True)
             except ValueError as exc:
+                if is_cordoned and not was_cordoned:
+                    admin.uncordon_broker(node_id)
                 fail(f"broker {node_id} cannot go: {exc}")
             if not done:
-                _show(shifts, is_shown=not as_json)
+                _show(shifts, throttle, is_shown=not as_json)
                 if not dry_run:
                     _confirm(f"Move these partitions, and remove broker {node_id}?", yes=yes)
+            if not dry_run and not is_cordoned:
+                is_cordoned = cordon_if_possible(admin, node_id)
             done += shifts
             if dry_run or not shifts:
                 break
             carry_out(admin, shifts, throttle=throttle, at_once=at_once, is_shown=not as_json)
         if not dry_run:
             admin.unregister_broker(node_id)
-    _tell(done, is_done=not dry_run, as_json=as_json)
+    _tell(done, throttle, is_done=not dry_run, as_json=as_json)
     if not dry_run and not as_json:
         click.echo(f"broker {node_id} is removed")
 
@@ -146,6 +177,7 @@ def decommission(
     epilog="""\b
 Examples:
   fastmq cluster reassignments
+  fastmq cluster reassignments --watch 2s
   fastmq cluster reassignments --wait
   fastmq cluster reassignments --cancel --yes
 """
@@ -153,35 +185,26 @@ Examples:
 @click.option("--wait", is_flag=True, help="Wait until all are done, then take throttles off.")
 @click.option("--cancel", is_flag=True, help="Go back to where the partitions were.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@watch_option
 @json_option
 @cluster_options
-def reassignments(*, cluster: Cluster, wait: bool, cancel: bool, yes: bool, as_json: bool) -> None:
+def reassignments(
+    *,
+    cluster: Cluster,
+    wait: bool,
+    cancel: bool,
+    yes: bool,
+    watch: float | None,
+    as_json: bool,
+) -> None:
     """Show the partitions that are on the move, and how far each new replica is."""
-    from fastmq.cli.support.moving import clear_throttles, progress_rows, wait_for_moves
+    from fastmq.cli.support.moving import clear_throttles, wait_for_moves
 
+    if watch is not None and (wait or cancel):
+        raise click.UsageError("--watch only looks: leave out --wait and --cancel")
     with cluster.admin() as admin:
-        moves = admin.list_reassignments()
-        rows = progress_rows(admin, moves)
-        if as_json:
-            print_json(rows)
-        else:
-            print_table(
-                ("TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING", "COPIED", "OF", "BEHIND"),
-                [
-                    (
-                        row["topic"],
-                        row["partition"],
-                        _ids(row["replicas"]),
-                        row["adding"],
-                        _ids(row["removing"]),
-                        bytes_text(row["copied_bytes"]),
-                        bytes_text(row["size_bytes"]),
-                        row["lag"],
-                    )
-                    for row in rows
-                ],
-                none="no partition is on the move",
-            )
+        watched(lambda: _show_moves(admin, as_json=as_json), watch)
+        moves = admin.list_reassignments() if cancel else {}
         if cancel and moves:
             _confirm(f"Cancel {len(moves)} move(s)?", yes=yes)
             admin.reassign(dict.fromkeys(moves))
@@ -190,7 +213,35 @@ def reassignments(*, cluster: Cluster, wait: bool, cancel: bool, yes: bool, as_j
             wait_for_moves(admin, is_shown=not as_json)
 
 
-def _show(shifts: "Sequence[Shift]", *, is_shown: bool) -> None:
+def _show_moves(admin: "Admin", *, as_json: bool) -> None:
+    from fastmq.cli.support.moving import progress_rows
+
+    rows = progress_rows(admin, admin.list_reassignments())
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ("TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING", "COPIED", "OF", "BEHIND"),
+            [
+                (
+                    row["topic"],
+                    row["partition"],
+                    _ids(row["replicas"]),
+                    row["adding"],
+                    _ids(row["removing"]),
+                    bytes_text(row["copied_bytes"]),
+                    bytes_text(row["size_bytes"]),
+                    row["lag"],
+                )
+                for row in rows
+            ],
+            none="no partition is on the move",
+        )
+
+
+def _show(shifts: "Sequence[Shift]", throttle: int | None, *, is_shown: bool) -> None:
+    from fastmq.cluster.balance import expected_seconds
+
     if not is_shown or not shifts:
         return
     print_table(
@@ -208,7 +259,10 @@ def _show(shifts: "Sequence[Shift]", *, is_shown: bool) -> None:
     )
     copied = sum(one.copied_bytes for one in shifts)
     copies = sum(len(one.added) for one in shifts)
-    click.echo(f"{len(shifts)} partition(s), {copies} to copy: {bytes_text(copied)}", err=True)
+    text = f"{len(shifts)} partition(s), {copies} to copy: {bytes_text(copied)}"
+    if throttle:
+        text += f", about {duration_text(expected_seconds(shifts, throttle))} at that rate"
+    click.echo(text, err=True)
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -216,12 +270,15 @@ def _confirm(question: str, *, yes: bool) -> None:
         click.confirm(question, abort=True, err=True)
 
 
-def _tell(shifts: "Sequence[Shift]", *, is_done: bool, as_json: bool) -> None:
+def _tell(shifts: "Sequence[Shift]", throttle: int | None, *, is_done: bool, as_json: bool) -> None:
+    from fastmq.cluster.balance import expected_seconds
+
     if as_json:
         print_json(
             {
                 "is_done": is_done,
                 "copied_bytes": sum(one.copied_bytes for one in shifts),
+                "expected_s": round(expected_seconds(shifts, throttle), 1) if throttle else None,
                 "moves": [
                     {
                         "topic": one.topic,

@@ -1,21 +1,28 @@
 """`fastmq cluster brokers` and `fastmq cluster partitions`: who has what, and what is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from fastmq.cli.support.completing import complete_topic
-from fastmq.cli.support.options import Cluster, cluster_options, json_option
+from fastmq.cli.support.options import (
+    Cluster,
+    cluster_options,
+    json_option,
+    watch_option,
+    watched,
+)
 from fastmq.cli.support.output import bytes_text, print_json, print_table
 from fastmq.client.topic_partition import TopicPartition
 
 if TYPE_CHECKING:
-    from fastmq.client.admin.results import PartitionDescription
+    from fastmq.client.admin.results import ConfigValue, PartitionDescription
     from fastmq.client.fronts.admin import Admin
 
 __all__ = ["brokers", "partitions"]
 
+_MIN_INSYNC = "min.insync.replicas"
 _STATES = ("offline", "under-replicated", "under-min-isr", "at-min-isr", "not-preferred", "moving")
 
 
@@ -23,20 +30,29 @@ _STATES = ("offline", "under-replicated", "under-min-isr", "at-min-isr", "not-pr
     epilog="""\b
 Examples:
   fastmq cluster brokers
+  fastmq cluster brokers --watch 2s
   fastmq cluster brokers --json
 """
 )
+@watch_option
 @json_option
 @cluster_options
-def brokers(*, cluster: Cluster, as_json: bool) -> None:
+def brokers(*, cluster: Cluster, watch: float | None, as_json: bool) -> None:
     """Show brokers, those that do not serve too, with what they lead and keep."""
     with cluster.admin() as admin:
-        found = admin.describe_cluster(fenced=True)
-        topics = admin.describe_topics()
-        sizes: dict[int, int] = {}
-        for directory in admin.describe_log_dirs():
-            held = sum(replica.size for replica in directory.replicas)
-            sizes[directory.node_id] = sizes.get(directory.node_id, 0) + held
+        watched(lambda: _show_brokers(admin, as_json=as_json), watch)
+
+
+def _show_brokers(admin: "Admin", *, as_json: bool) -> None:
+    found = admin.describe_cluster(fenced=True)
+    topics = admin.describe_topics()
+    sizes: dict[int, int] = {}
+    open_brokers = set()
+    for directory in admin.describe_log_dirs():
+        if not directory.is_cordoned:
+            open_brokers.add(directory.node_id)
+        held = sum(replica.size for replica in directory.replicas)
+        sizes[directory.node_id] = sizes.get(directory.node_id, 0) + held
     states = [part for topic in topics for part in topic.partitions]
     rows = [
         {
@@ -45,6 +61,7 @@ def brokers(*, cluster: Cluster, as_json: bool) -> None:
             "port": one.port,
             "rack": one.rack,
             "serves": not one.is_fenced,
+            "is_cordoned": one.node_id in sizes and one.node_id not in open_brokers,
             "is_controller": one.node_id == found.controller_id,
             "leaders": sum(part.leader == one.node_id for part in states),
             "replicas": sum(one.node_id in part.replicas for part in states),
@@ -62,7 +79,7 @@ def brokers(*, cluster: Cluster, as_json: bool) -> None:
                 str(row["node_id"]),
                 f"{row['host']}:{row['port']}" if row["host"] else None,
                 row["rack"],
-                "serves" if row["serves"] else "away",
+                _state_of(row),
                 row["is_controller"],
                 row["leaders"],
                 row["replicas"],
@@ -73,11 +90,17 @@ def brokers(*, cluster: Cluster, as_json: bool) -> None:
     )
 
 
+def _state_of(row: Mapping[str, object]) -> str:
+    if not row["serves"]:
+        return "away"
+    return "cordoned" if row["is_cordoned"] else "serves"
+
+
 @click.command(
     epilog="""\b
 Examples:
   fastmq cluster partitions
-  fastmq cluster partitions --under-replicated
+  fastmq cluster partitions --under-replicated --watch 2s
   fastmq cluster partitions --offline --under-min-isr --json
 
 \b
@@ -101,24 +124,39 @@ not-preferred: another than the first replica leads. With several of them: any t
     help="Only these topics. Repeatable.",
     shell_complete=complete_topic,
 )
+@watch_option
 @json_option
 @cluster_options
-def partitions(*, cluster: Cluster, topics: tuple[str, ...], as_json: bool, **wanted: bool) -> None:
+def partitions(
+    *,
+    cluster: Cluster,
+    topics: tuple[str, ...],
+    watch: float | None,
+    as_json: bool,
+    **wanted: bool,
+) -> None:
     """Show partitions with leader, replicas, in-sync replicas and state."""
     chosen = {state for state in _STATES if wanted[state.replace("-", "_")]}
     with cluster.admin() as admin:
-        found = admin.describe_topics(topics or None)
-        moving = admin.list_reassignments()
-        rows = []
-        for topic in found:
-            least = _min_insync(admin, topic.name)
-            for part in topic.partitions:
-                move = moving.get(TopicPartition(topic.name, part.partition))
-                states = _states(part, () if move is None else move.adding, least)
-                if move is not None:
-                    states.append("moving")
-                if not chosen or chosen & set(states):
-                    rows.append((topic.name, part, states))
+        watched(lambda: _show_partitions(admin, topics, chosen, as_json=as_json), watch)
+
+
+def _show_partitions(
+    admin: "Admin", topics: tuple[str, ...], chosen: set[str], *, as_json: bool
+) -> None:
+    found = admin.describe_topics(topics or None)
+    moving = admin.list_reassignments()
+    settings = admin.topic_configs([topic.name for topic in found], [_MIN_INSYNC])
+    rows = []
+    for topic in found:
+        least = _min_insync(settings.get(topic.name, {}))
+        for part in topic.partitions:
+            move = moving.get(TopicPartition(topic.name, part.partition))
+            states = _states(part, () if move is None else move.adding, least)
+            if move is not None:
+                states.append("moving")
+            if not chosen or chosen & set(states):
+                rows.append((topic.name, part, states))
     if as_json:
         print_json(
             [
@@ -151,9 +189,8 @@ def partitions(*, cluster: Cluster, topics: tuple[str, ...], as_json: bool, **wa
     )
 
 
-def _min_insync(admin: "Admin", topic: str) -> int:
-    config = admin.topic_config(topic, ["min.insync.replicas"])
-    value = config.get("min.insync.replicas")
+def _min_insync(config: "Mapping[str, ConfigValue]") -> int:
+    value = config.get(_MIN_INSYNC)
     return int(value.value) if value is not None and value.value else 1
 
 

@@ -50,6 +50,7 @@ from fastmq.cluster.image import (
 )
 from fastmq.cluster.moves import Move, MoveAnswer, moving_in, plan_moves
 from fastmq.cluster.names import INTERNAL_TOPICS, check_topic_name, is_internal_topic
+from fastmq.cluster.orphans import Orphan, find_orphans, plan_orphans
 from fastmq.cluster.placement import Placer
 from fastmq.cluster.planning import (
     NewPartitions,
@@ -85,6 +86,7 @@ __all__ = [
     "MoveAnswer",
     "NewPartitions",
     "NewTopic",
+    "Orphan",
     "PartitionState",
     "Placer",
     "PutBroker",
@@ -99,6 +101,7 @@ __all__ = [
     "TopicRules",
     "TopicState",
     "check_topic_name",
+    "find_orphans",
     "is_internal_topic",
     "moving_in",
     "plan_add_partitions",
@@ -110,6 +113,7 @@ __all__ = [
     "plan_elections",
     "plan_moves",
     "plan_new_epochs",
+    "plan_orphans",
     "plan_power_loss",
     "plan_preferred_leaders",
     "plan_unregister",

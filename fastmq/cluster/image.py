@@ -4,9 +4,9 @@
 that creates thousands of topics costs one pass, and a reader that holds a picture sees it whole.
 
 Invariants: a topic appears only with all its partitions (their rows come before the topic's own, or
-with it, and wait unseen); `topic_names` is the inverse of the topics' ids; applying the changes of
-a revision that the image already holds does nothing, so a broker may apply its own commit at once
-and meet it again in the watch.
+with it, and wait as `loose`; a row without them is in `half_topics`); `topic_names` is the inverse
+of the topics' ids; applying the changes of a revision that the image already holds does nothing, so
+a broker may apply its own commit at once and meet it again in the watch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,13 +60,16 @@ class ClusterImage:
         controller: None while there is none.
         topics: by name.
         topic_names: names by topic id.
+        loose: partitions by topic id and index whose topic does not exist yet, or no more, or does
+            not count them yet.
     """
 
     __slots__ = (
         "_configs",
-        "_loose",
+        "_half",
         "brokers",
         "controller",
+        "loose",
         "revision",
         "sessions",
         "topic_names",
@@ -80,8 +83,8 @@ class ClusterImage:
         self.controller: ControllerState | None = None
         self.topics: Mapping[str, TopicState] = {}
         self.topic_names: Mapping[bytes, str] = {}
-        # Partitions whose topic does not exist yet, or no more, or does not count them yet.
-        self._loose: Mapping[bytes, Mapping[int, PartitionState]] = {}
+        self.loose: Mapping[bytes, Mapping[int, PartitionState]] = {}
+        self._half: Mapping[str, _Row] = {}
         self._configs: Mapping[tuple[ConfigKind, str], tuple[Mapping[str, str], int]] = {}
 
     def topic_by_id(self, topic_id: bytes) -> TopicState | None:
@@ -105,6 +108,15 @@ class ClusterImage:
         """Return the revision of a row of overrides, 0 when there is none."""
         found = self._configs.get((kind, name))
         return 0 if found is None else found[1]
+
+    def config_names(self, kind: ConfigKind) -> list[str]:
+        """Return the names that have overrides."""
+        return [name for of, name in self._configs if of is kind]
+
+    @property
+    def half_topics(self) -> dict[str, int]:
+        """Revisions of topics' rows that count partitions which do not exist, by name."""
+        return {name: row.revision for name, row in self._half.items()}
 
     def partition_count(self) -> int:
         """Return the number of partitions of all topics."""
@@ -188,7 +200,7 @@ class _Edit:
         if draft is None:
             topic = self.old.topic_by_id(topic_id)
             draft = dict(enumerate(topic.partitions)) if topic is not None else {}
-            draft.update(self.old._loose.get(topic_id, {}))
+            draft.update(self.old.loose.get(topic_id, {}))
             self.drafts[topic_id] = draft
         return draft
 
@@ -205,12 +217,17 @@ class _Edit:
     def _finish_topics(self, image: ClusterImage) -> None:
         topics = dict(self.old.topics)
         names = dict(self.old.topic_names)
+        half = dict(self.old._half)
+        for name, missing in half.items():
+            if missing.topic_id in self.drafts:
+                self.rows.setdefault(name, missing)
         for name in [names[topic_id] for topic_id in self.drafts if topic_id in names]:
             # Only partitions changed: the row stays as it was.
             topic = topics[name]
             self.rows.setdefault(name, _Row(topic.id, len(topic.partitions), topic.revision))
         for name, row in self.rows.items():
             gone = topics.pop(name, None)
+            half.pop(name, None)
             if gone is not None:
                 self._draft(gone.id)
                 names.pop(gone.id, None)
@@ -218,14 +235,17 @@ class _Edit:
             if made is not None:
                 topics[name] = made
                 names[made.id] = name
-        loose = dict(self.old._loose)
+            elif row is not None:
+                half[name] = row
+        loose = dict(self.old.loose)
         for topic_id, draft in self.drafts.items():
             held = topics[names[topic_id]].partitions if topic_id in names else ()
             rest = {index: state for index, state in draft.items() if index >= len(held)}
             loose.pop(topic_id, None)
             if rest:
                 loose[topic_id] = rest
-        image.topics, image.topic_names, image._loose = topics, names, loose
+        image.topics, image.topic_names, image.loose = topics, names, loose
+        image._half = half
 
 
 def _whole_topic(

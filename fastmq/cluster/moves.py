@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutPartition
 from fastmq.cluster.image import ClusterImage
-from fastmq.cluster.placement import Placer
+from fastmq.cluster.placement import Placer, cordoned_text
 from fastmq.cluster.state import NO_LEADER, PartitionState
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.limits import REPLICATION_FACTOR_MAX
@@ -111,6 +111,8 @@ def _check_target(
         if broker not in image.brokers:
             known = ", ".join(map(str, sorted(image.brokers)))
             raise KafkaError(code, f"there is no broker {broker}; the cluster has {known}")
+        if broker not in state.replicas and image.brokers[broker].is_cordoned:
+            raise KafkaError(code, cordoned_text(broker))
     factor = len(state.target)
     if not may_change_factor and len(target) != factor:
         raise KafkaError(

@@ -5,7 +5,8 @@ places, so that a request for thousands of topics is spread as evenly as one for
 partitions. For each partition: the leader is the broker with the fewest leaders (then replicas),
 each further replica goes where it shares the fewest machines, then the fewest racks, then to the
 broker with the fewest replicas. Ties go round the brokers. The result depends on nothing else, so
-the same image gives the same placement.
+the same image gives the same placement. Cordoned directories, and brokers that have no others, get
+nothing (KIP-1066).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from fastmq.cluster.state import BrokerState, PartitionState
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.ids import DIRECTORY_UNASSIGNED
 
-__all__ = ["Placer"]
+__all__ = ["Placer", "cordoned_text"]
 
 
 class _Load:
@@ -29,7 +30,9 @@ class _Load:
         self.turn = turn
         self.leaders = 0
         self.replicas = 0
-        self.directories = dict.fromkeys(broker.directories, 0)
+        self.directories = dict.fromkeys(
+            (one for one in broker.directories if one not in broker.cordoned), 0
+        )
 
     def take_directory(self) -> bytes:
         """Return the directory with the fewest replicas and count one more there."""
@@ -50,12 +53,14 @@ class Placer:
 
     def __init__(self, image: ClusterImage) -> None:
         alive = sorted(
-            (broker for broker in image.brokers.values() if not broker.fenced),
+            (one for one in image.brokers.values() if not one.fenced and not one.is_cordoned),
             key=lambda broker: broker.id,
         )
         self._loads = {broker.id: _Load(broker, turn) for turn, broker in enumerate(alive)}
         # Never chosen here, but somebody may name one.
-        self._fenced = {b.id: _Load(b, 0) for b in image.brokers.values() if b.fenced}
+        self._others = {
+            b.id: _Load(b, 0) for b in image.brokers.values() if b.id not in self._loads
+        }
         self._turn = 0
         for topic in image.topics.values():
             for state in topic.partitions:
@@ -63,7 +68,7 @@ class Placer:
 
     def _count(self, state: PartitionState) -> None:
         for replica, directory in zip(state.replicas, state.directories, strict=True):
-            load = self._loads.get(replica) or self._fenced.get(replica)
+            load = self._loads.get(replica) or self._others.get(replica)
             if load is None:
                 continue
             load.replicas += 1
@@ -86,13 +91,14 @@ class Placer:
             raise KafkaError(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
                 f"replication factor {replication_factor} is not possible with "
-                f"{len(self._loads)} available broker(s): start more, or ask for fewer replicas",
+                f"{len(self._loads)} available broker(s){self._missing()}: start more, or ask for "
+                "fewer replicas",
             )
         return [_first_state(self._choose(replication_factor)) for _ in range(partition_count)]
 
     def take_directory(self, broker_id: int) -> bytes:
         """Return the directory that a further replica of a broker goes to, and count it there."""
-        load = self._loads.get(broker_id) or self._fenced.get(broker_id)
+        load = self._loads.get(broker_id) or self._others.get(broker_id)
         return DIRECTORY_UNASSIGNED if load is None else load.take_directory()
 
     def place_manually(self, replicas: Sequence[int]) -> PartitionState:
@@ -108,10 +114,26 @@ class Placer:
             )
         unknown = [replica for replica in replicas if replica not in self._loads]
         if unknown:
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"broker {unknown[0]} is not available"
-            )
+            raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, self._why_not(unknown[0]))
         return _first_state(self._taken([self._loads[replica] for replica in replicas]))
+
+    def _why_not(self, broker_id: int) -> str:
+        load = self._others.get(broker_id)
+        if load is None:
+            known = ", ".join(map(str, sorted({*self._loads, *self._others})))
+            return f"there is no broker {broker_id}; the cluster has {known or 'none'}"
+        if load.broker.fenced:
+            return f"broker {broker_id} does not serve now: start it, or name another"
+        return cordoned_text(broker_id)
+
+    def _missing(self) -> str:
+        """Return which brokers there are besides, and why they are not available."""
+        kinds = (
+            ("not serving", [n for n, load in self._others.items() if load.broker.fenced]),
+            ("cordoned", [n for n, load in self._others.items() if not load.broker.fenced]),
+        )
+        told = [f"{what}: {', '.join(map(str, sorted(ids)))}" for what, ids in kinds if ids]
+        return f" ({'; '.join(told)})" if told else ""
 
     def _choose(self, replication_factor: int) -> _Chosen:
         size = len(self._loads)
@@ -147,6 +169,14 @@ class Placer:
             tuple(load.broker.id for load in chosen),
             tuple(load.take_directory() for load in chosen),
         )
+
+
+def cordoned_text(broker_id: int) -> str:
+    """Return why a broker gets no new partitions, and how that is undone."""
+    return (
+        f"broker {broker_id} is cordoned: it gets no new partitions "
+        f"(fastmq cluster uncordon {broker_id})"
+    )
 
 
 def _first_state(chosen: _Chosen) -> PartitionState:

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 _DEFAULT = -1
+_LEFT_OVER = "the controller removes what is left of it within a minute, try again then"
 
 
 class NewTopic(NamedTuple):
@@ -199,6 +200,11 @@ class _Creator:
         check_topic_name(name)
         if name in self._image.topics:
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name} already exists")
+        if name in self._image.half_topics:
+            raise KafkaError(
+                ErrorCode.REQUEST_TIMED_OUT,
+                f"{name} was made by half: {_LEFT_OVER}",
+            )
         other = self._taken.get(collision_name(name))
         if other is not None:
             raise KafkaError(
@@ -258,9 +264,12 @@ class _Creator:
         changes: list[Change] = [
             PutPartition(topic_id, index, state, 0) for index, state in enumerate(states)
         ]
+        # What a deletion that was cut short has left must not become this one's.
+        expected = self._image.config_revision(ConfigKind.TOPIC, name)
         if configs:
-            expected = self._image.config_revision(ConfigKind.TOPIC, name)
             changes.append(PutConfig(ConfigKind.TOPIC, name, configs, expected))
+        elif expected:
+            changes.append(DropConfig(ConfigKind.TOPIC, name, expected))
         changes.append(PutTopic(name, topic_id, len(states), 0))
         topic = TopicState(name, topic_id, tuple(states), 0)
         return TopicPlan(name, None, topic, configs, tuple(changes))
@@ -343,6 +352,10 @@ def _addition(
             f"topic {request.name} {problem} {request.total} partitions (it has {before})",
         )
     _check_count(request.total)
+    if not image.loose.get(topic.id, {}).keys().isdisjoint(range(before, request.total)):
+        raise KafkaError(
+            ErrorCode.REQUEST_TIMED_OUT, f"{request.name} was grown by half: {_LEFT_OVER}"
+        )
     if added > budget:
         raise KafkaError(
             ErrorCode.INVALID_PARTITIONS,

@@ -35,6 +35,7 @@ class BrokerState(NamedTuple):
         host: names the machine, so that replicas go to distinct ones (`fastmq.host`).
         directories: ids of its usable log directories.
         fenced: registered but not to be given partitions or clients.
+        cordoned: those of its directories that get no new partitions; what they have stays.
         revision: of the row.
     """
 
@@ -47,6 +48,12 @@ class BrokerState(NamedTuple):
     directories: tuple[bytes, ...] = ()
     fenced: bool = False
     revision: int = 0
+    cordoned: tuple[bytes, ...] = ()
+
+    @property
+    def is_cordoned(self) -> bool:
+        """Whether it gets no new partitions, because none of its directories does."""
+        return bool(self.directories) and set(self.directories) <= set(self.cordoned)
 
     def endpoint(self, listener: str) -> Endpoint | None:
         """Return where clients of a listener reach this broker."""

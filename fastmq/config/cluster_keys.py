@@ -74,6 +74,13 @@ CLUSTER_KEYS: Final = (
         "process that dies is noticed at once where the metadata is behind a socket.",
         at_least(1_000),
     ),
+    dynamic(
+        "cordoned.log.dirs",
+        ConfigType.LIST,
+        (),
+        "Log directories of this broker that get no new partitions, or * for all of them; what "
+        "they have stays. `fastmq cluster cordon` sets it. Not for all brokers at once.",
+    ),
     fixed(
         "controlled.shutdown.enable",
         ConfigType.BOOLEAN,

@@ -150,6 +150,22 @@ class BrokerConfig(_Typed):
             self.get_list("controller.listener.names"),
         )
         self._check_together()
+        self.check_cordons(self._static.get("cordoned.log.dirs"))
+
+    def check_cordons(self, paths: Value) -> None:
+        """Check that cordoned directories are those of this broker.
+
+        Not those that were altered before: the directories may be others since.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        for path in paths if isinstance(paths, tuple) else ():
+            if path != "*" and path not in self.log_dirs:
+                raise ConfigError(
+                    f"cordoned.log.dirs: {path} is none of the directories of this broker "
+                    f"({', '.join(self.log_dirs)}), nor * for all of them"
+                )
 
     def _check_together(self) -> None:
         if len(set(self.log_dirs)) != len(self.log_dirs):

@@ -188,6 +188,8 @@ def _broker_value(broker: BrokerState) -> bytes:
         value["boot"] = broker.boot_id
     if broker.fenced:
         value["fenced"] = True
+    if broker.cordoned:
+        value["cord"] = [uuid_text(directory) for directory in broker.cordoned]
     return encode_json(value)
 
 
@@ -282,6 +284,7 @@ def _broker_state(broker_id: int, found: Mapping[str, Any]) -> BrokerState:
         boot_id=found.get("boot", ""),
         directories=_directories(found["d"]),
         fenced=bool(found.get("fenced", False)),
+        cordoned=_directories(found.get("cord", ())),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
-from fastmq.cluster import Change, ClusterImage
+from fastmq.cluster import Change, ClusterImage, PutPartition, PutTopic
 from fastmq.ids import RandomBytes, new_uuid, uuid_text
 from fastmq.metastore.interface import (
     CompactedError,
@@ -27,6 +27,7 @@ from fastmq.metastore.keys import (
     decode_json,
     encode_json,
     operation_of,
+    partition_key,
 )
 
 __all__ = [
@@ -102,7 +103,9 @@ class MetadataCache:
         """Commit changes; they are in `image` afterwards. Needs `lock`.
 
         All in one transaction where the store takes that many operations, else in several, cut in
-        the order of the changes.
+        the order of the changes. One that goes on with the partitions of a topic demands that the
+        first of them which this commit has made still stands: who takes these for left over, and
+        removes them, begins with it (`fastmq.cluster.orphans`).
 
         Args:
             changes: each guarded by itself.
@@ -117,12 +120,19 @@ class MetadataCache:
         pending = list(changes)
         size = self._store.ops_max - len(guards)
         size = min(size, most) if most else size
+        if len(pending) > size:
+            size = min(size, self._store.ops_max - len(guards) - 1)
+        begun: dict[bytes, Compare] = {}
         for begin in range(0, len(pending), size):
             part = pending[begin : begin + size]
             compares, ops = _guarded(part)
-            result = await self._store.txn([*guards, *compares], ops)
+            held = [begun[topic_id] for topic_id in _made_here(part) if topic_id in begun]
+            result = await self._store.txn([*guards, *held, *compares], ops)
             if isinstance(result, Conflict):
                 raise CommitConflictError(result.keys)
+            for topic_id, index in _made_here(part).items():
+                if index >= 0:
+                    begun.setdefault(topic_id, Compare(partition_key(topic_id, index), result))
             self._apply_own(part, result)
 
     def _apply_own(self, changes: Sequence[Change], revision: int) -> None:
@@ -144,6 +154,18 @@ class MetadataCache:
         before, self.image = self.image, image
         if self._on_change is not None and image is not before:
             self._on_change(before, image)
+
+
+def _made_here(changes: Iterable[Change]) -> dict[bytes, int]:
+    """Return the topics that changes make or grow, each with its first new partition, -1 = none."""
+    found: dict[bytes, int] = {}
+    for change in changes:
+        match change:
+            case PutPartition(topic_id, index, _, 0):
+                found.setdefault(topic_id, index)
+            case PutTopic(_, topic_id):
+                found.setdefault(topic_id, -1)
+    return found
 
 
 def _guarded(changes: Iterable[Change]) -> tuple[list[Compare], list[Op]]:

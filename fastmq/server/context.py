@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from fastmq._native.core import Engine, Partition
-from fastmq.cluster import ConfigKind
+from fastmq.cluster import Change, ConfigKind, PutBroker
 from fastmq.cluster.names import CONSUMER_OFFSETS
 from fastmq.config import BrokerConfig
 from fastmq.config.types import ConfigSource
@@ -157,7 +157,8 @@ class BrokerContext:
         configured = self.config.get_int("offsets.topic.replication.factor")
         if self.membership is None or entry.source != ConfigSource.DEFAULT:
             return configured
-        live = sum(not broker.fenced for broker in self.topics.image.brokers.values())
+        brokers = self.topics.image.brokers.values()
+        live = sum(not broker.fenced and not broker.is_cordoned for broker in brokers)
         return max(configured, min(_OFFSETS_REPLICAS, live))
 
     def adopt_offsets_topic(self) -> None:
@@ -213,7 +214,26 @@ class BrokerContext:
         Raises:
             ConfigError: it could not.
         """
-        ConnectionLimits.of(self._dynamic_config({name: values}))
+        config = self._dynamic_config({name: values})
+        ConnectionLimits.of(config)
+        if "cordoned.log.dirs" in values:
+            if not name:
+                raise ConfigError("cordoned.log.dirs cannot be set for all brokers at once")
+            config.check_cordons(config.get("cordoned.log.dirs"))
+
+    def cordon_change(self, values: Mapping[str, str]) -> list[Change]:
+        """Plan this broker's row as other dynamic values of its own make it.
+
+        Args:
+            values: texts by key.
+        """
+        row = self.topics.image.brokers.get(self.node_id)
+        if row is None:
+            return []
+        cordoned = self.storage.cordoned(self._dynamic_config({str(self.node_id): values}))
+        if row.cordoned == cordoned:
+            return []
+        return [PutBroker(row._replace(cordoned=cordoned), row.revision)]
 
     def reload_broker_config(self) -> None:
         """Take up what the metadata store says about this broker's settings.

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,7 @@ class Storage:
             boot_id=self._boot_id,
             fenced=fenced,
             directories=tuple(directory.id for directory in self._dirs.online()),
+            cordoned=self.cordoned(self._settings(image)),
         )
         row = PutBroker(state, 0 if before is None else before.revision)
         if all(self._is_clean(dir_id) for dir_id in range(len(self.directories))):
@@ -176,10 +178,7 @@ class Storage:
 
     def _synced_topics(self, image: ClusterImage) -> set[str]:
         """Return the topics of which all that counts was on the disk."""
-        broker = self._config.with_dynamic(
-            image.config(ConfigKind.BROKER, str(self._config.node_id)),
-            image.config(ConfigKind.BROKER, ""),
-        )
+        broker = self._settings(image)
         return {
             name
             for name, topic in image.topics.items()
@@ -188,6 +187,22 @@ class Storage:
             )
             == "ack"
         }
+
+    def _settings(self, image: ClusterImage) -> BrokerConfig:
+        return self._config.with_dynamic(
+            image.config(ConfigKind.BROKER, str(self._config.node_id)),
+            image.config(ConfigKind.BROKER, ""),
+        )
+
+    def cordoned(self, config: BrokerConfig) -> tuple[bytes, ...]:
+        """Return the ids of the directories that get no new partitions. Does not block."""
+        paths = config.get_list("cordoned.log.dirs")
+        named = {str(Path(path).absolute()) for path in paths}
+        return tuple(
+            directory.id
+            for directory in self._dirs.online()
+            if "*" in paths or directory.path in named
+        )
 
     def find_partitions(
         self,

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from fastmq.cluster.balance import Assignment, Member, plan_balance
+from fastmq.cluster.balance import Assignment, Member, Shift, expected_seconds, plan_balance
 
 
 def after(assignments, shifts):
@@ -160,3 +160,62 @@ def test_replicas_are_parted_by_machine_and_rack():
         plan_balance(members, [Assignment("t", 0, (1, 4)), Assignment("t", 1, (3, 4))]) == []
         or True
     )
+
+
+def loads(assignments, members):
+    found = Counter({one.id: 0 for one in members})
+    for one in assignments:
+        found.update(dict.fromkeys(one.replicas, one.size_bytes))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bytes_are_evened_out_with_few_copies(seed):
+    chosen = random.Random(seed)
+    members = [Member(n, rack="abc"[n % 3]) for n in range(6)]
+    found = [
+        Assignment(
+            "t",
+            n,
+            # A third of all is crowded on three brokers.
+            tuple(chosen.sample(range(3) if n % 3 == 0 else range(6), 2)),
+            chosen.randrange(1 << 20, 1 << 30),
+        )
+        for n in range(120)
+    ]
+    parted = after(found, plan_balance(members, found))
+    shifts = plan_balance(members, found, by_bytes=True)
+    done = after(found, shifts)
+    held = loads(done, members)
+    mean = sum(held.values()) / 6
+    assert spread(held) <= 0.1 * mean
+    assert collisions(done, members) <= collisions(parted, members)
+    assert not plan_balance(members, done, by_bytes=True), "a plan that is carried out is the last"
+    # What has to leave the fullest is a bound that no plan can beat by much.
+    excess = sum(max(0, size - mean) for size in loads(found, members).values())
+    parting = [one for one in found if len({b % 3 for b in one.replicas}) < 2]
+    copied = sum(one.copied_bytes for one in shifts)
+    assert copied <= 1.3 * excess + sum(one.size_bytes for one in parting)
+
+
+def test_one_large_partition_does_not_go_round():
+    members = [Member(1), Member(2)]
+    found = [Assignment("t", 0, (1,), 1000), Assignment("t", 1, (2,), 10)]
+    assert not plan_balance(members, found, by_bytes=True)
+
+
+def test_no_disk_is_filled_beyond_its_room():
+    found = [Assignment("t", n, (1,), 100) for n in range(10)]
+    members = [Member(1), Member(2, room_bytes=250), Member(3, room_bytes=0)]
+    for by_bytes in (False, True):
+        shifts = plan_balance(members, found, by_bytes=by_bytes)
+        assert [one.after for one in shifts] == [(2,), (2,)]
+    # Two brokers on one disk have its room once.
+    members = [Member(1), *(Member(n, room_bytes=250, disk="d") for n in (2, 3))]
+    assert len(plan_balance(members, found, by_bytes=True)) == 2
+
+
+def test_how_long_it_takes_is_what_the_busiest_has_to_send_or_fetch():
+    shifts = [Shift("t", n, (1, 2), (1, 3 + n), 300) for n in range(2)]
+    assert expected_seconds(shifts, 100) == 6.0
+    assert expected_seconds([], 100) == 0

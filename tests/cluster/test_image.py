@@ -79,7 +79,7 @@ def test_growth_in_two_steps_is_seen_at_the_second() -> None:
     assert len(image.topics["t"].partitions) == 1
     image = image.apply([PutTopic("t", ID, 2, 1)], 3)
     assert [state.revision for state in image.topics["t"].partitions] == [1, 2]
-    assert not image._loose
+    assert not image.loose
 
 
 def test_deletion_in_two_steps_leaves_nothing() -> None:
@@ -88,7 +88,7 @@ def test_deletion_in_two_steps_leaves_nothing() -> None:
     assert not image.topics
     assert image.topic_by_id(ID) is None
     image = image.apply([DropPartition(ID, 0, 1), DropPartition(ID, 1, 1)], 3)
-    assert not image._loose
+    assert not image.loose
 
 
 def test_recreated_topic_has_its_new_id_only() -> None:

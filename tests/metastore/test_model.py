@@ -120,9 +120,9 @@ async def test_the_image_is_always_what_a_fresh_load_gives(
             await cache.commit(changes)
             seen += bool(changes)
             loaded = await load_image(store)
-            for attribute in ("revision", "brokers", "topics", "topic_names", "_loose", "_configs"):
+            for attribute in ("revision", "brokers", "topics", "topic_names", "loose", "_configs"):
                 assert getattr(cache.image, attribute) == getattr(loaded, attribute), attribute
-            assert not loaded._loose
+            assert not loaded.loose
             assert all(
                 loaded.topic_names[topic.id] == name for name, topic in loaded.topics.items()
             )

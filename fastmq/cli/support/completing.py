@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 __all__ = [
+    "complete_broker",
     "complete_broker_key",
     "complete_group",
     "complete_profile",
@@ -36,6 +37,16 @@ def complete_group(
     """Names of groups."""
     names = _ask(ctx, lambda admin: [listing.group for listing in admin.list_groups()])
     return _matching(names, incomplete)
+
+
+def complete_broker(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of brokers, those that do not serve too."""
+    ids = _ask(
+        ctx, lambda admin: [str(b.node_id) for b in admin.describe_cluster(fenced=True).brokers]
+    )
+    return _matching(ids, incomplete)
 
 
 def complete_profile(

@@ -15,12 +15,14 @@ from fastmq.cluster.balance import Assignment, Member, Shift
 from fastmq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastmq.client.admin.results import Reassignment
+    from fastmq.client.admin.results import BrokerInfo, LogDir, Reassignment
     from fastmq.client.fronts.admin import Admin
 
 __all__ = ["carry_out", "clear_throttles", "progress_rows", "read_layout", "wait_for_moves"]
 
 _LOOK_S = 0.3
+# Of each disk: what a plan leaves free.
+_KEPT_FREE = 0.05
 _RATES = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
 _LISTS = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
 
@@ -43,13 +45,14 @@ def read_layout(
             f"{len(moving)} partition(s) are on the move: wait for them, or cancel "
             "(fastmq cluster reassignments --wait, --cancel)"
         )
+    directories = admin.describe_log_dirs()
     members = []
     for one in admin.describe_cluster().brokers:
         host = admin.broker_config(one.node_id, ["fastmq.host"]).get("fastmq.host")
         machine = host.value if host is not None and host.value else one.host
-        members.append(Member(one.node_id, one.rack, machine))
+        members.append(_member(one, machine, [d for d in directories if d.node_id == one.node_id]))
     sizes: dict[tuple[str, int], int] = {}
-    for directory in admin.describe_log_dirs():
+    for directory in directories:
         for replica in directory.replicas:
             name = (replica.topic, replica.partition)
             sizes[name] = max(replica.size, sizes.get(name, 0))
@@ -69,6 +72,23 @@ def read_layout(
             "partitions to others (fastmq cluster decommission)"
         )
     return members, found
+
+
+def _member(broker: "BrokerInfo", machine: str, directories: "Sequence[LogDir]") -> Member:
+    """Return a broker as planners take it: it may be given what leaves a part of its disks free."""
+    open_ = [one for one in directories if not one.error and not one.is_cordoned]
+    # Directories on one file system tell the same sizes, and brokers of one machine may share it.
+    disks = {(one.total_bytes, one.usable_bytes) for one in open_ if one.total_bytes > 0}
+    return Member(
+        broker.node_id,
+        broker.rack,
+        machine,
+        is_cordoned=bool(directories) and not open_,
+        room_bytes=(
+            sum(int(usable - _KEPT_FREE * total) for total, usable in disks) if disks else None
+        ),
+        disk=f"{machine}:{sorted(total for total, _ in disks)}" if disks else "",
+    )
 
 
 def carry_out(

@@ -6,6 +6,7 @@ FASTMQ_BOOTSTRAP_SERVERS, -b; and for other options the profile, then -X.
 
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ __all__ = [
     "fail",
     "json_option",
     "resolve_cluster",
+    "watch_option",
+    "watched",
 ]
 
 # Beside 0 and click's 2 for a wrong command line.
@@ -46,6 +49,7 @@ EXIT_UNREACHABLE = 3
 DEFAULT_SERVERS = "127.0.0.1:9092"
 _DEFAULT_TIMEOUT_S = 15.0
 _PROBE_TIMEOUT_S = 3.0
+_WATCH_LEAST_S = 0.1
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -233,6 +237,27 @@ def cluster_options(command: F) -> F:
         decorated = decorate(decorated)
     result: F = decorated
     return result
+
+
+def watch_option(command: F) -> F:
+    """Add --watch; the command calls `watched` with it."""
+    from fastmq.cli.support.values import DURATION
+
+    return click.option(
+        "-w", "--watch", type=DURATION, metavar="DURATION", help="Look again and again."
+    )(command)
+
+
+def watched(look: Callable[[], None], every_s: float | None) -> None:
+    """Call a function that prints what it sees: once, or (--watch) until interrupted."""
+    while True:
+        if every_s is not None and sys.stdout.isatty():
+            click.clear()
+        look()
+        if every_s is None:
+            return
+        sys.stdout.flush()
+        time.sleep(max(every_s, _WATCH_LEAST_S))
 
 
 def json_option(command: F) -> F:

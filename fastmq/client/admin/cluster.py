@@ -1,7 +1,9 @@
-"""The cluster and its disks. Pure. Source: KIP-113, 700, 827."""
+"""The cluster and its disks. Pure. Source: KIP-113, 700, 827, 1066."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
+from fastmq.client.admin import configs
 from fastmq.client.admin.refusals import refusal
 from fastmq.client.admin.results import BrokerInfo, ClusterDescription, LogDir, ReplicaSize
 from fastmq.client.admin.steps import Ask, Steps
@@ -15,7 +17,9 @@ from fastmq.protocol.messages.describe_log_dirs import (
     DescribeLogDirsResult,
 )
 
-__all__ = ["describe_cluster", "describe_log_dirs"]
+__all__ = ["CORDONED", "cordon_broker", "describe_cluster", "describe_log_dirs"]
+
+CORDONED: Final = "cordoned.log.dirs"
 
 # Brokers that do not serve are told of from here on (KIP-1073).
 _FENCED_FROM = 2
@@ -57,6 +61,19 @@ def describe_log_dirs(node_ids: Iterable[int] | None) -> Steps[list[LogDir]]:
     return found
 
 
+def cordon_broker(node_id: int, directories: Sequence[str]) -> Steps[None]:
+    """Let directories of a broker get no new partitions ("*": all; none: undo that)."""
+    found = yield from describe_cluster(fenced=True)
+    (is_fenced,) = [one.is_fenced for one in found.brokers if one.node_id == node_id] or [False]
+    yield from configs.alter(
+        configs.broker(node_id),
+        set_={CORDONED: ",".join(directories)} if directories else None,
+        delete=() if directories else (CORDONED,),
+        validate_only=False,
+        anywhere=is_fenced,
+    )
+
+
 def _log_dir(node_id: int, row: DescribeLogDirsResult) -> LogDir:
     replicas = [
         ReplicaSize(topic.name, part.partition_index, part.partition_size, part.offset_lag)
@@ -71,4 +88,5 @@ def _log_dir(node_id: int, row: DescribeLogDirsResult) -> LogDir:
         row.total_bytes,
         row.usable_bytes,
         tuple(sorted(replicas, key=lambda one: (one.topic, one.partition))),
+        row.is_cordoned,
     )

@@ -8,10 +8,12 @@ from fastmq.client.admin.results import ConfigSource, ConfigValue
 from fastmq.client.admin.steps import Ask, Steps
 from fastmq.client.admin.topics import config_text
 from fastmq.client.calls import AnyNode, Controller, Node, Target
+from fastmq.errors import ErrorCode
 from fastmq.protocol.messages.describe_configs import (
     DescribeConfigsEntry,
     DescribeConfigsRequest,
     DescribeConfigsResource,
+    DescribeConfigsResult,
 )
 from fastmq.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsEntry,
@@ -19,10 +21,12 @@ from fastmq.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResource,
 )
 
-__all__ = ["alter", "broker", "describe", "topic"]
+__all__ = ["alter", "broker", "describe", "describe_topics", "topic"]
 
 _TOPIC: Final = 2
 _BROKER: Final = 4
+# Topics whose settings one request asks for.
+_RESOURCES_MAX: Final = 500
 _SET, _DELETE, _APPEND, _SUBTRACT = range(4)
 
 Value = str | int | float | bool
@@ -44,21 +48,46 @@ def describe(
     resource: Resource, names: Iterable[str] | None, *, documentation: bool
 ) -> Steps[dict[str, ConfigValue]]:
     """Return settings by name, sorted."""
-    kind, name = resource
-    message = DescribeConfigsRequest(
-        resources=[
-            DescribeConfigsResource(
-                resource_type=kind,
-                resource_name=name,
-                configuration_keys=None if names is None else list(names),
-            )
-        ],
-        include_documentation=documentation,
-    )
+    message = _question([resource], names, documentation=documentation)
     (response,) = yield [Ask(_reader(resource), message)]
     (row,) = response.results
     if row.error_code:
         raise refusal(row.error_code, _text(resource), row.error_message)
+    return _values(row)
+
+
+def describe_topics(
+    topics: Iterable[str], names: Iterable[str]
+) -> Steps[dict[str, dict[str, ConfigValue]]]:
+    """Return some settings of many topics, in requests of bounded size; those gone are left out."""
+    pending, wanted = list(topics), list(names)
+    found: dict[str, dict[str, ConfigValue]] = {}
+    for begin in range(0, len(pending), _RESOURCES_MAX):
+        page = [topic(name) for name in pending[begin : begin + _RESOURCES_MAX]]
+        (response,) = yield [Ask(AnyNode(), _question(page, wanted, documentation=False))]
+        for row in response.results:
+            if row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                continue
+            if row.error_code:
+                raise refusal(row.error_code, f"topic {row.resource_name}", row.error_message)
+            found[row.resource_name] = _values(row)
+    return found
+
+
+def _question(
+    resources: Iterable[Resource], names: Iterable[str] | None, *, documentation: bool
+) -> DescribeConfigsRequest:
+    keys = None if names is None else list(names)
+    return DescribeConfigsRequest(
+        resources=[
+            DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys)
+            for kind, name in resources
+        ],
+        include_documentation=documentation,
+    )
+
+
+def _values(row: DescribeConfigsResult) -> dict[str, ConfigValue]:
     values = [_value(entry) for entry in row.configs]
     return {value.name: value for value in sorted(values, key=lambda value: value.name)}
 
@@ -71,8 +100,9 @@ def alter(
     append: Mapping[str, Value] | None = None,
     subtract: Mapping[str, Value] | None = None,
     validate_only: bool,
+    anywhere: bool = False,
 ) -> Steps[None]:
-    """Change settings, all or none of them."""
+    """Change settings, all or none of them; `anywhere`: ask any broker, the one does not serve."""
     kind, name = resource
     changes = [
         IncrementalAlterConfigsEntry(name=key, config_operation=operation, value=config_text(value))
@@ -90,6 +120,8 @@ def alter(
         validate_only=validate_only,
     )
     target = Controller() if kind == _TOPIC or not name else _reader(resource)
+    if anywhere:
+        target = AnyNode()
     (response,) = yield [Ask(target, message, lambda r: moved([x.error_code for x in r.responses]))]
     (row,) = response.responses
     if row.error_code:

@@ -253,7 +253,10 @@ class ReplicaSize:
 
 @dataclass(frozen=True, slots=True)
 class LogDir:
-    """A log directory of a broker. Sizes of the disk are -1 when unknown."""
+    """A log directory of a broker. Sizes of the disk are -1 when unknown.
+
+    A cordoned one gets no new partitions; brokers older than Kafka 4.3 do not tell.
+    """
 
     node_id: int
     path: str
@@ -261,3 +264,4 @@ class LogDir:
     total_bytes: int
     usable_bytes: int
     replicas: tuple[ReplicaSize, ...]
+    is_cordoned: bool = False

@@ -236,6 +236,17 @@ class Admin:
             _configs.describe(_configs.topic(topic), names, documentation=documentation)
         )
 
+    def topic_configs(
+        self, topics: Iterable[str], names: Iterable[str]
+    ) -> dict[str, dict[str, ConfigValue]]:
+        """Return some settings of many topics, in few requests; topics that are gone are left out.
+
+        Args:
+            topics: their names.
+            names: of the settings.
+        """
+        return self._run(_configs.describe_topics(topics, names))
+
     def broker_config(
         self,
         node_id: int | None = None,
@@ -548,6 +559,23 @@ class Admin:
                 names, unclean=unclean, timeout_ms=self._options.request_timeout_ms
             )
         )
+
+    def cordon_broker(self, node_id: int, log_dirs: str | Sequence[str] = "*") -> None:
+        """Give a broker no new partitions; what it has stays (Kafka 4.3 and newer).
+
+        It stays so across restarts, until `uncordon_broker`. A broker that does not serve can be
+        cordoned as a whole.
+
+        Args:
+            node_id: of the broker.
+            log_dirs: those of its log directories that are meant; "*": all.
+        """
+        paths = [log_dirs] if isinstance(log_dirs, str) else list(log_dirs)
+        self._run(_cluster.cordon_broker(node_id, paths))
+
+    def uncordon_broker(self, node_id: int) -> None:
+        """Give a broker new partitions again."""
+        self._run(_cluster.cordon_broker(node_id, ()))
 
     def unregister_broker(self, node_id: int) -> None:
         """Remove a broker that has no partitions and does not come back."""

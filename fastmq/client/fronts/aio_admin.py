@@ -202,6 +202,12 @@ class Admin:
             _configs.describe(_configs.topic(topic), names, documentation=documentation)
         )
 
+    async def topic_configs(
+        self, topics: Iterable[str], names: Iterable[str]
+    ) -> dict[str, dict[str, ConfigValue]]:
+        """Return some settings of many topics; those that are gone are left out."""
+        return await self._run(_configs.describe_topics(topics, names))
+
     async def broker_config(
         self,
         node_id: int | None = None,
@@ -403,6 +409,15 @@ class Admin:
                 names, unclean=unclean, timeout_ms=self._options.request_timeout_ms
             )
         )
+
+    async def cordon_broker(self, node_id: int, log_dirs: str | Sequence[str] = "*") -> None:
+        """Give a broker ("*"), or some of its directories, no new partitions."""
+        paths = [log_dirs] if isinstance(log_dirs, str) else list(log_dirs)
+        await self._run(_cluster.cordon_broker(node_id, paths))
+
+    async def uncordon_broker(self, node_id: int) -> None:
+        """Give a broker new partitions again."""
+        await self._run(_cluster.cordon_broker(node_id, ()))
 
     async def unregister_broker(self, node_id: int) -> None:
         """Remove a broker that has no partitions and does not come back."""

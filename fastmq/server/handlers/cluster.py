@@ -1,6 +1,6 @@
 """DescribeCluster, DescribeLogDirs, UnregisterBroker.
 
-Source: KIP-700, KIP-919, KIP-1073, KIP-113, KIP-827, KIP-631.
+Source: KIP-700, KIP-919, KIP-1073, KIP-113, KIP-827, KIP-1066, KIP-631.
 """
 
 import trio
@@ -121,6 +121,8 @@ def _describe(context: BrokerContext, wanted: list[Partition]) -> list[DescribeL
                 is_future_key=False,
             )
         )
+    row = context.topics.image.brokers.get(context.node_id)
+    cordoned = () if row is None else row.cordoned
     results = []
     for dir_id, directory in enumerate(context.storage.directories):
         try:
@@ -138,6 +140,7 @@ def _describe(context: BrokerContext, wanted: list[Partition]) -> list[DescribeL
                 ],
                 total_bytes=total,
                 usable_bytes=usable,
+                is_cordoned=directory.id in cordoned,
             )
         )
     return results

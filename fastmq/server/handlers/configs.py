@@ -7,7 +7,7 @@ against the table, so that it can always be loaded again. Source: KIP-133, 226, 
 from collections.abc import Iterable
 from typing import Final
 
-from fastmq.cluster import ConfigKind, plan_config
+from fastmq.cluster import ConfigKind, PutBroker, plan_config
 from fastmq.config import (
     Alteration,
     AlterOp,
@@ -198,6 +198,9 @@ async def _alter_broker(
     if resource.resource_type != _BROKER:
         raise _unknown_type(resource.resource_type)
     name = resource.resource_name
+    if name and name != str(context.node_id) and _is_cordon_of_absent(context, name, alterations):
+        await _cordon_absent(context, int(name), alterations, validate_only=validate_only)
+        return
     if name:
         _check_own_id(context, name)
     # Under the lock from the first look on: two changes at once must both count.
@@ -205,10 +208,41 @@ async def _alter_broker(
         before = {} if replace else context.topics.image.config(ConfigKind.BROKER, name)
         new = alter_broker(context.config, before, alterations)
         context.check_broker_config(name, new)
-        changes = plan_config(context.topics.image, ConfigKind.BROKER, name, new)
+        changes = [*plan_config(context.topics.image, ConfigKind.BROKER, name, new)]
+        if name:
+            changes += context.cordon_change(new)
         if changes and not validate_only:
             await context.store.commit(changes)
             context.reload_broker_config()
+
+
+def _is_cordon_of_absent(context: BrokerContext, name: str, alterations: list[Alteration]) -> bool:
+    """Whether a broker that does not serve is to be cordoned, or not any more."""
+    return (
+        name.isdecimal()
+        and int(name) in context.fenced_brokers()
+        and [one.name for one in alterations] == ["cordoned.log.dirs"]
+        and alterations[0].value in ("*", None, "")
+    )
+
+
+async def _cordon_absent(
+    context: BrokerContext, broker_id: int, alterations: list[Alteration], *, validate_only: bool
+) -> None:
+    """Do for a broker that does not serve what it cannot do itself: it may come back."""
+    async with context.store.lock:
+        image = context.topics.image
+        before = image.config(ConfigKind.BROKER, str(broker_id))
+        new = {key: text for key, text in before.items() if key != "cordoned.log.dirs"}
+        if alterations[0].op is not AlterOp.DELETE and alterations[0].value:
+            new["cordoned.log.dirs"] = "*"
+        row = image.brokers[broker_id]
+        cordoned = row.directories if "cordoned.log.dirs" in new else ()
+        changes = [*plan_config(image, ConfigKind.BROKER, str(broker_id), new)]
+        if row.cordoned != cordoned:
+            changes.append(PutBroker(row._replace(cordoned=cordoned), row.revision))
+        if changes and not validate_only:
+            await context.store.commit(changes)
 
 
 def _check_once(
