@@ -69,9 +69,10 @@ CLUSTER_KEYS: Final = (
     fixed(
         "broker.session.timeout.ms",
         ConfigType.INT,
-        9_000,
-        "How long a broker may give no sign of life before others take over what it leads. A "
-        "process that dies is noticed at once where the metadata is behind a socket.",
+        3_000,
+        "How long a broker may give no sign of life before others take over what it leads; Kafka's "
+        "default is 9000. `fastmq serve --brokers`, which notices at once that a process dies, "
+        "gives its brokers 9000 where its own store is used and nothing is set.",
         at_least(1_000),
     ),
     dynamic(

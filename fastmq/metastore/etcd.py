@@ -6,7 +6,8 @@ revision. What etcd takes is bounded: 128 operations and as many comparisons per
 
 Time-outs. A transaction with operations is sent to one member; when that does not answer, it ends
 in `MetastoreUnavailableError` and may have happened. Everything else is repeated at the other
-members until the time is over. Leases last whole seconds, rounded up, and at least as long as two
+members until the time is over; renewals of a lease sooner than other requests, where it is short.
+Leases last whole seconds, rounded up, and at least as long as two
 elections of etcd: a lease may live longer than was asked for, never shorter. Watches outlive
 members (`etcd_watch`).
 
@@ -43,6 +44,9 @@ _TXN: Final = "/v3/kv/txn"
 # gRPC: the revision is compacted, or in the future.
 _OUT_OF_RANGE: Final = 11
 _READS_MAX: Final = 5
+# A lease is renewed three times in its life: so many members can be asked in the last third of it,
+# and a little more, so that one that hangs costs no lease.
+_MEMBERS_ASKED: Final = 4
 
 
 class EtcdMetastore(Metastore):
@@ -58,6 +62,7 @@ class EtcdMetastore(Metastore):
         self._http = EtcdHttp(options)
         self._prefix = options.prefix
         self._watches: set[EtcdWatch] = set()
+        self._renewal_timeout_s = self._http.timeout_s
 
     async def open(self) -> None:
         """Prepare, and see that a member answers.
@@ -203,13 +208,19 @@ class EtcdMetastore(Metastore):
         if ttl_ms <= 0:
             raise MetastoreError("a lease lasts at least 1 ms")
         # Repeated after a time-out, a lease that nobody uses is left to run out.
+        self._renewal_timeout_s = min(self._http.timeout_s, ttl_ms / 1000 / _MEMBERS_ASKED)
         body = {"TTL": str(-(-ttl_ms // 1000)), "ID": "0"}
         answer = await self._http.call("/v3/lease/grant", body, idempotent=True)
         return int(answer["ID"])
 
     async def keep_alive(self, lease: int) -> bool:
         """Prolong a lease; False when it has ended."""
-        answer = await self._http.call("/v3/lease/keepalive", {"ID": str(lease)}, idempotent=True)
+        answer = await self._http.call(
+            "/v3/lease/keepalive",
+            {"ID": str(lease)},
+            idempotent=True,
+            timeout_s=self._renewal_timeout_s,
+        )
         return int(answer.get("result", {}).get("TTL", 0)) > 0
 
     async def revoke_lease(self, lease: int) -> None:

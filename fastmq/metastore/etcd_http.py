@@ -136,20 +136,32 @@ class EtcdHttp:
         return self._options.timeout_ms / 1000
 
     async def call(
-        self, path: str, body: Mapping[str, object], *, idempotent: bool
+        self,
+        path: str,
+        body: Mapping[str, object],
+        *,
+        idempotent: bool,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Make a request and return the answer.
+
+        Args:
+            path: of the gateway.
+            body: of the request.
+            idempotent: it may be done twice.
+            timeout_s: for each member; None = the option's.
 
         Raises:
             EtcdRefusedError: it was refused.
             MetastoreUnavailableError: nobody answered, or it may or may not have happened.
         """
         members = len(self._options.endpoints)
-        deadline = trio.current_time() + self.timeout_s * (members + 1)
+        each_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = trio.current_time() + each_s * (members + 1)
         for attempt in itertools.count(1):
             at = self._at
             try:
-                return await self._ask(self._options.endpoints[at], path, body)
+                return await self._ask(self._options.endpoints[at], path, body, each_s)
             except _NotDoneError as exc:
                 problem: Exception = exc
             except _InDoubtError as exc:
@@ -163,18 +175,21 @@ class EtcdHttp:
                 await trio.sleep(_ROUND_PAUSE_S)
         raise AssertionError("unreachable")
 
-    async def _ask(self, endpoint: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+    async def _ask(
+        self, endpoint: str, path: str, body: Mapping[str, object], timeout_s: float
+    ) -> dict[str, Any]:
         """Ask one member, logging in where that is needed."""
         used = self._token
         try:
             if not used and self._options.user:
                 used = await self._login(endpoint, used)
-            return await self._post(endpoint, path, body, used)
+            return await self._post(endpoint, path, body, used, timeout_s)
         except EtcdRefusedError as exc:
             # It was refused before it was looked at: a token lasts for minutes only.
             if exc.code != _UNAUTHENTICATED or not self._options.user:
                 raise
-        return await self._post(endpoint, path, body, await self._login(endpoint, used))
+        token = await self._login(endpoint, used)
+        return await self._post(endpoint, path, body, token, timeout_s)
 
     async def _login(self, endpoint: str, used: str) -> str:
         """Return a token other than the one that was used."""
@@ -182,19 +197,20 @@ class EtcdHttp:
             if self._token == used:
                 self._token = ""
                 body = {"name": self._options.user, "password": self._options.password}
-                answer = await self._post(endpoint, "/v3/auth/authenticate", body, "")
+                path = "/v3/auth/authenticate"
+                answer = await self._post(endpoint, path, body, "", self.timeout_s)
                 self._token = str(answer["token"])
             return self._token
 
     async def _post(
-        self, endpoint: str, path: str, body: Mapping[str, object], token: str
+        self, endpoint: str, path: str, body: Mapping[str, object], token: str, timeout_s: float
     ) -> dict[str, Any]:
         if self._client is None:
             raise MetastoreUnavailableError("the metadata store is closed")
         headers = {"Authorization": token} if token else {}
         try:
             # httpx times each step; a member that trickles must not hold the caller either.
-            with trio.fail_after(self.timeout_s):
+            with trio.fail_after(timeout_s):
                 response = await self._client.post(endpoint + path, json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
             raise _NotDoneError(f"{endpoint}: {_told(exc)}") from exc

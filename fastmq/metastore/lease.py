@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Renewed so many times per lifetime, so that one answer may be lost, and one be slow.
 _RENEWALS: Final = 3
+# After an attempt that did not renew it, the next one comes so many times sooner.
+_HURRY: Final = 4
 
 
 class LeaseKeeper:
@@ -75,8 +77,11 @@ class LeaseKeeper:
 
     async def keep(self) -> None:
         """Renew the lease in time, again and again; return when it has ended."""
+        pause_s = self._ttl_ms / 1000 / _RENEWALS
+        is_renewed = True
         while self.id:
-            await trio.sleep(self._ttl_ms / 1000 / _RENEWALS)
+            await trio.sleep(pause_s if is_renewed else pause_s / _HURRY)
+            is_renewed = False
             if not self._may_renew():
                 continue
             sent_ms = self._clock_ms()
@@ -88,6 +93,7 @@ class LeaseKeeper:
             if not lives:
                 self.id = 0
                 return
+            is_renewed = True
             self._extend(sent_ms)
 
     async def release(self) -> None:

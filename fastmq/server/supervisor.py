@@ -25,6 +25,7 @@ import trio
 
 from fastmq.config import BrokerConfig
 from fastmq.config.listeners import Listener
+from fastmq.config.types import ConfigSource
 from fastmq.errors import ConfigError, FastmqError
 from fastmq.metastore import SQLiteMetastore, ensure_cluster_id
 from fastmq.metastore.socket_server import StoreServer
@@ -43,6 +44,8 @@ _DEATHS_MAX: Final = 5
 _RESTART_PAUSE_S: Final = 0.2
 # The ready files of children appear once; there is nobody to wake us then.
 _READY_LOOK_S: Final = 0.01
+# Where the kernel tells of each death.
+_PATIENT_SESSION_MS: Final = 9_000
 # Beyond what the brokers allow themselves for stopping.
 _STOP_EXTRA_S: Final = 15.0
 
@@ -142,11 +145,20 @@ async def _store(config: BrokerConfig, scratch: Path) -> AsyncIterator[list[str]
                 "fastmq.metastore=socket",
                 "--override",
                 f"fastmq.metastore.socket={socket}",
+                *_session(config),
             ]
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await store.close()
+
+
+def _session(config: BrokerConfig) -> list[str]:
+    """Return a session as long as Kafka's: it is only for those that hang, deaths are told."""
+    (entry,) = config.describe(["broker.session.timeout.ms"])
+    if entry.source is not ConfigSource.DEFAULT:
+        return []
+    return ["--override", f"broker.session.timeout.ms={_PATIENT_SESSION_MS}"]
 
 
 class _Child:

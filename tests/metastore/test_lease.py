@@ -82,3 +82,20 @@ async def test_released_at_once(store: SlowStore, autojump_clock: trio.testing.M
     await keeper.release()
     assert not keeper.is_valid()
     assert not await store.keep_alive(lease)
+
+
+async def test_after_a_failure_it_is_renewed_soon(
+    store: SlowStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    told: list[int] = []
+    keeper = LeaseKeeper(store, ttl_ms=3_000, clock_ms=now_ms, on_valid=told.append)
+    began_ms = now_ms()
+    await keeper.acquire()
+    store.away = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.keep)
+        await trio.sleep(2.1)  # attempts at 1, 1.25, 1.5, 1.75, 2
+        store.away = False
+        await trio.sleep(0.2)
+        assert told[-1] == began_ms + 2_250 + 3_000
+        nursery.cancel_scope.cancel()
