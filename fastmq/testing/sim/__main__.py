@@ -5,13 +5,15 @@ import multiprocessing
 import os
 import random
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from fastmq.testing.sim.run import Verdict, run_task
+from fastmq.testing.sim.run import Verdict, ignore_interrupts, run_task
 
 _TWICE_EVERY: Final = 100
+_TOLD_EVERY_S: Final = 20
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -45,21 +47,34 @@ def _tasks(options: argparse.Namespace) -> Iterator[tuple[int, bool]]:
         yield seed, number % _TWICE_EVERY == _TWICE_EVERY // 2
 
 
-def _report(verdicts: Iterable[Verdict]) -> int:
+def _report(verdicts: Iterable[Verdict], wanted: int) -> int:
+    """Print what failed and what was run, also of a run that is interrupted; 1 for a failure."""
     failed = []
+    began = told = time.monotonic()
     count = acknowledged = 0
     virtual_s = cpu_s = 0.0
     faults: dict[str, int] = {}
-    for verdict in verdicts:
-        count += 1
-        acknowledged += verdict.acknowledged
-        virtual_s += verdict.virtual_s
-        cpu_s += verdict.cpu_s
-        for kind in verdict.options.faults:
-            faults[kind] = faults.get(kind, 0) + 1
-        if verdict.problems:
-            failed.append(verdict.options.seed)
-            print(verdict.text(), flush=True)
+    try:
+        for verdict in verdicts:
+            count += 1
+            acknowledged += verdict.acknowledged
+            virtual_s += verdict.virtual_s
+            cpu_s += verdict.cpu_s
+            for kind in verdict.options.faults:
+                faults[kind] = faults.get(kind, 0) + 1
+            if verdict.problems:
+                failed.append(verdict.options.seed)
+                print(verdict.text(), flush=True)
+            if time.monotonic() > told + _TOLD_EVERY_S:
+                told = time.monotonic()
+                left_s = (told - began) / count * (wanted - count)
+                print(
+                    f"{count} of {wanted} seeds, {len(failed)} failed, {left_s / 60:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    except KeyboardInterrupt:
+        print(f"interrupted after {count} of {wanted} seeds")
     print(
         f"{count} seeds, {len(failed)} failed; {virtual_s:.0f} virtual s in {cpu_s:.0f} s of CPU, "
         f"{acknowledged} batches acknowledged; seeds by fault: "
@@ -76,11 +91,11 @@ def main(arguments: list[str]) -> int:
         print("\n".join(verdict.tail[-options.events :] if options.events else ()))
         print(verdict.text())
         return 1 if verdict.problems else 0
-    tasks = _tasks(options)
+    tasks = list(_tasks(options))
     if options.jobs == 1:
-        return _report(map(run_task, tasks))
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        return _report(pool.imap_unordered(run_task, tasks))
+        return _report(map(run_task, tasks), len(tasks))
+    with multiprocessing.get_context("spawn").Pool(options.jobs, ignore_interrupts) as pool:
+        return _report(pool.imap_unordered(run_task, tasks), len(tasks))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import signal
 import tempfile
 import time
 from contextlib import suppress
@@ -313,6 +314,11 @@ def run_seed(seed: int, options: Options | None = None) -> Verdict:
         cpu_s=time.process_time() - began,
         tail=tuple(trace.tail()),
     )
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C is for the process that reports: it ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_task(task: tuple[int, bool]) -> Verdict:
