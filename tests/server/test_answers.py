@@ -16,6 +16,7 @@ from fastmq.protocol.messages import (
     alter_configs,
     alter_partition_reassignments,
     api_versions,
+    consumer_group_heartbeat,
     create_partitions,
     create_topics,
     delete_groups,
@@ -355,6 +356,9 @@ BUILD: dict[int, Build] = {
     ApiKey.ELECT_LEADERS: lambda v, _: elect_leaders.ElectLeadersRequest(
         election_type=0,
         topic_partitions=[elect_leaders.ElectLeadersTopic(topic=TOPIC, partitions=[0, 7])],
+    ),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: lambda v, _: (
+        consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(group_id=GROUP, member_id="m")
     ),
     ApiKey.ALTER_PARTITION_REASSIGNMENTS: _move,
     ApiKey.UNREGISTER_BROKER: lambda v, _: unregister_broker.UnregisterBrokerRequest(broker_id=7),

@@ -62,6 +62,10 @@ ROUTES: Final[dict[int, Route]] = {
         Kind.INLINE, "reassignments", "handle_list_partition_reassignments"
     ),
     ApiKey.UNREGISTER_BROKER: _route(Kind.SLOW, "cluster", "handle_unregister_broker"),
+    # Refused: not to be found makes librdkafka look for another coordinator for ever.
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: _route(
+        Kind.INLINE, "groups", "handle_consumer_group_heartbeat"
+    ),
     # Between brokers.
     ApiKey.ALTER_PARTITION: _route(
         Kind.SLOW, "alter_partition", "handle_alter_partition", advertised=False

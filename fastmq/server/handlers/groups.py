@@ -19,6 +19,7 @@ from fastmq.coordinator.group import (
 from fastmq.coordinator.partitioning import partition_for
 from fastmq.errors import ErrorCode, KafkaError
 from fastmq.protocol import Message
+from fastmq.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from fastmq.protocol.messages.delete_groups import (
     DeletedGroup,
     DeleteGroupsRequest,
@@ -63,6 +64,7 @@ from fastmq.server.handlers.producer_ids import NO_TRANSACTIONS, NO_TRANSACTIONS
 from fastmq.server.routes import DEFERRED, Deferred
 
 __all__ = [
+    "handle_consumer_group_heartbeat",
     "handle_delete_groups",
     "handle_describe_groups",
     "handle_find_coordinator",
@@ -195,6 +197,17 @@ def handle_offset_delete(
         request,
         message.group_id,
         lambda s, call, now: s.delete_offsets(call, message, now),
+    )
+
+
+def handle_consumer_group_heartbeat(
+    _context: BrokerContext, _request: Request, _message: ConsumerGroupHeartbeatRequest
+) -> Deferred:
+    """Refuse the newer group protocol, as Kafka does where it is switched off."""
+    raise KafkaError(
+        ErrorCode.UNSUPPORTED_VERSION,
+        "this broker has no consumer groups of the new protocol (KIP-848): set "
+        "group.protocol=classic",
     )
 
 
