@@ -392,6 +392,7 @@ def test_answers_in_the_version_that_was_asked(served, key, version):
 
 
 _EXPECTED = {
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: {35},
     ApiKey.JOIN_GROUP: {0, 79},
     ApiKey.HEARTBEAT: {25},
     ApiKey.SYNC_GROUP: {25},
