@@ -38,7 +38,12 @@ from fastmq.cluster.controller import (
     plan_preferred_leaders,
 )
 from fastmq.cluster.departure import plan_unregister
-from fastmq.cluster.election import TopicRules, plan_power_loss, rules_of
+from fastmq.cluster.election import (
+    TopicRules,
+    plan_lost_directories,
+    plan_power_loss,
+    rules_of,
+)
 from fastmq.cluster.image import (
     BrokerState,
     ClusterImage,
@@ -111,6 +116,7 @@ __all__ = [
     "plan_create_topics",
     "plan_delete_topics",
     "plan_elections",
+    "plan_lost_directories",
     "plan_moves",
     "plan_new_epochs",
     "plan_orphans",

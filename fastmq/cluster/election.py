@@ -18,13 +18,14 @@ them.
 Source: KIP-966, KIP-106.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from fastmq.cluster.changes import Change, ConfigKind, PutPartition
 from fastmq.cluster.image import ClusterImage
 from fastmq.cluster.state import NO_LEADER, PartitionState
 from fastmq.config import BrokerConfig
+from fastmq.ids import DIRECTORY_UNASSIGNED
 
 __all__ = [
     "DEFAULT_RULES",
@@ -33,6 +34,7 @@ __all__ = [
     "default_rules",
     "elect",
     "led_by",
+    "plan_lost_directories",
     "plan_power_loss",
     "rules_of",
     "with_isr",
@@ -156,6 +158,42 @@ def plan_power_loss(
         for index, state in enumerate(topic.partitions)
         if broker_id in state.isr or broker_id in state.elr
     ]
+
+
+def plan_lost_directories(
+    image: ClusterImage, broker_id: int, directories: Sequence[bytes]
+) -> list[Change]:
+    """Plan for replicas of a broker whose log directories are not among those that it has now.
+
+    They begin empty in one of these: so the broker leaves in-sync and eligible sets. Nor is it the
+    last that led: where nobody else has everything, the partition waits for the directory, or for
+    an unclean election.
+
+    Args:
+        image: the cluster.
+        broker_id: starts.
+        directories: the ids of all directories that it has; none of them is offline.
+    """
+    held = dict.fromkeys(directories, 0)
+    lost: list[tuple[bytes, int, PartitionState]] = []
+    for topic in image.topics.values():
+        for index, state in enumerate(topic.partitions):
+            directory = state.directory_of(broker_id)
+            if directory in held:
+                held[directory] += 1
+            elif directory not in (None, DIRECTORY_UNASSIGNED):
+                lost.append((topic.id, index, state))
+    changes: list[Change] = []
+    for topic_id, index, state in lost:
+        new = min(held, key=held.__getitem__)
+        held[new] += 1
+        pairs = zip(state.replicas, state.directories, strict=True)
+        placed = tuple(new if replica == broker_id else known for replica, known in pairs)
+        after = _without_trust(state, broker_id)._replace(directories=placed)
+        if after.last_known == broker_id:
+            after = after._replace(last_known=NO_LEADER)
+        changes.append(PutPartition(topic_id, index, after, state.revision))
+    return changes
 
 
 def _without_trust(state: PartitionState, broker_id: int) -> PartitionState:

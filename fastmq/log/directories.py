@@ -72,6 +72,12 @@ _CLEAN: Final = ".kafka_cleanshutdown"
 _PARTITION_METADATA: Final = "partition.metadata"
 
 
+_OWN_STORE_HINT: Final = (
+    "Is metadata.log.dir (or the first of log.dirs) another directory than before, or was the "
+    "store removed?"
+)
+
+
 class DirectoryInUseError(ConfigError):
     """Another process has the directory."""
 
@@ -348,7 +354,8 @@ class LogDirs:
             if identity is not None and identity.node_id != self._node_id:
                 raise ConfigError(
                     f"{directory.path} belongs to node.id {identity.node_id}, "
-                    f"but this broker has node.id {self._node_id}"
+                    f"but this broker has node.id {self._node_id}: give it node.id "
+                    f"{identity.node_id} again, or another data directory"
                 )
 
     def _identities(self) -> list[DirectoryIdentity]:
@@ -371,8 +378,12 @@ class LogDirs:
         identities = self._identities()
         return identities[0].cluster_id if identities else None
 
-    def join(self, cluster_id: str) -> None:
+    def join(self, cluster_id: str, hint: str = "") -> None:
         """Check that the directories belong to a cluster, and give new ones their identity.
+
+        Args:
+            cluster_id: of the metadata store.
+            hint: what the operator may look at when they do not.
 
         Raises:
             ConfigError: they belong to another cluster.
@@ -380,8 +391,7 @@ class LogDirs:
         if self.cluster_id not in (None, cluster_id):
             raise ConfigError(
                 f"{self.online()[0].path} belongs to cluster {self.cluster_id}, "
-                f"but the metadata store to cluster {cluster_id}. Is metadata.log.dir (or the "
-                "first of log.dirs) another directory than before, or was the store removed?"
+                f"but the metadata store to cluster {cluster_id}. {hint or _OWN_STORE_HINT}"
             )
         for directory in self.online():
             if directory.identity is not None:

@@ -3,7 +3,7 @@
 | key | value (JSON) | who writes it |
 |---|---|---|
 | `brokers/<id, 10 digits>` | `{"e": epoch, "l": [[name, host, port]], ...}` | the broker |
-| `cluster` | `{"id": cluster id}` | the first broker, once |
+| `cluster` | `{"id": cluster id, "level": of the format}` | the first broker, once |
 | `controller` | `{"b": broker}`, under the lease of its session | who becomes controller |
 | `configs/broker/<id or empty>` | `{key: text}` | admin requests |
 | `configs/topic/<name>` | `{key: text}` | admin requests |

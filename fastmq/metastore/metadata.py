@@ -6,6 +6,7 @@ take turns, so a plan that is made and committed under `lock` never conflicts wi
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import trio
 
@@ -37,6 +38,9 @@ __all__ = [
     "load_image",
     "read_cluster_id",
 ]
+
+# Raised when older versions would misread what is written.
+METADATA_LEVEL: Final = 1
 
 OnChange = Callable[[ClusterImage, ClusterImage], None]
 
@@ -192,11 +196,23 @@ async def load_image(store: Metastore) -> ClusterImage:
 
 
 async def read_cluster_id(store: Metastore) -> str | None:
-    """Return the cluster's id, None in a new store."""
+    """Return the cluster's id, None in a new store.
+
+    Raises:
+        MetastoreError: what it holds needs a newer fastmq.
+    """
     snapshot = await store.read(CLUSTER_KEY)
     for item in snapshot.items:
         if item.key == CLUSTER_KEY:
-            return str(decode_json(item.key, item.value)["id"])
+            found = decode_json(item.key, item.value)
+            level = int(found.get("level", 1))
+            if level > METADATA_LEVEL:
+                raise MetastoreError(
+                    f"the cluster's metadata is written for a newer fastmq (level {level}, this "
+                    f"one knows up to {METADATA_LEVEL}): install the version that the other "
+                    "brokers have"
+                )
+            return str(found["id"])
     return None
 
 
@@ -207,7 +223,8 @@ async def ensure_cluster_id(store: Metastore, random_bytes: RandomBytes) -> str:
         return found
     drawn = uuid_text(new_uuid(random_bytes))
     result = await store.txn(
-        [Compare(CLUSTER_KEY, 0)], [Put(CLUSTER_KEY, encode_json({"id": drawn}))]
+        [Compare(CLUSTER_KEY, 0)],
+        [Put(CLUSTER_KEY, encode_json({"id": drawn, "level": METADATA_LEVEL}))],
     )
     if not isinstance(result, Conflict):
         return drawn

@@ -268,6 +268,8 @@ class _Broker:
                 if self._config.get_str("fastmq.metrics.listener"):
                     self.metrics_address = await nursery.start(self._serve_metrics)
                 nursery.start_soon(self._accept_all, name="accept")
+                if self._membership is not None:
+                    nursery.start_soon(self._world.check_advertised, context.listeners)
                 nursery.start_soon(self._prepare_groups, name="offsets topic")
                 yield context
                 nursery.cancel_scope.cancel()

@@ -199,11 +199,27 @@ class Membership:
 
         The controller must have taken it out of the in-sync sets of others first: what it
         acknowledged before its restart, a power cut may have taken from it.
+
+        Raises:
+            ConfigError: another broker that lives has told clients the same address.
         """
         self._endpoints = tuple(endpoints)
+        self._check_endpoints()
         while self._counts_as_in_sync():  # noqa: ASYNC110 - once, at the start
             await trio.sleep(_ENTER_LOOK_S)
         await self._enter()
+
+    def _check_endpoints(self) -> None:
+        image = self._cluster.image
+        own = {(endpoint.host, endpoint.port) for endpoint in self._endpoints}
+        for broker_id in live_brokers(image) - {self._node_id}:
+            for endpoint in image.brokers[broker_id].endpoints:
+                if (endpoint.host, endpoint.port) in own:
+                    raise ConfigError(
+                        f"{endpoint.host}:{endpoint.port} is the address of broker {broker_id}, "
+                        "which serves; tell clients an address that leads to this broker only "
+                        "(advertised.listeners, --advertise)"
+                    )
 
     def _counts_as_in_sync(self) -> bool:
         """Return whether others that live still take this broker for in sync."""

@@ -20,6 +20,7 @@ from fastmq.cluster import (
     ClusterImage,
     ConfigKind,
     PutBroker,
+    plan_lost_directories,
     plan_new_epochs,
     plan_power_loss,
 )
@@ -133,7 +134,13 @@ class Storage:
         Raises:
             ConfigError: they belong to another cluster.
         """
-        self._dirs.join(cluster_id)
+        hint = ""
+        if self._config.get_str("fastmq.metastore") == "etcd":
+            hint = (
+                "Are fastmq.etcd.endpoints and fastmq.etcd.prefix those of the cluster that it "
+                "was used in? In another cluster a broker begins with an empty data directory"
+            )
+        self._dirs.join(cluster_id, hint)
         for directory in self.directories:
             tables: dict[str, dict[PartitionKey, int]] = {}
             for name in (RECOVERY_POINT, LOG_START, HIGH_WATERMARK):
@@ -168,13 +175,25 @@ class Storage:
             cordoned=self.cordoned(self._settings(image)),
         )
         row = PutBroker(state, 0 if before is None else before.revision)
+        lost: list[Change] = []
+        if fenced and len(state.directories) == len(self.directories):
+            lost = plan_lost_directories(image, node_id, state.directories)
+            if lost:
+                logger.warning(
+                    "%d partitions of this broker were in log directories that are not here any "
+                    "more: they begin empty, and are copied from others; those that no other "
+                    "replica in sync has wait for the directory to come back, or for an unclean "
+                    "election. If a disk is not mounted: stop, mount it, start again",
+                    len(lost),
+                )
+            image = image.load(((change, image.revision) for change in lost), image.revision)
         if all(self._is_clean(dir_id) for dir_id in range(len(self.directories))):
-            return [row]
+            return [*lost, row]
         left: list[Change] = []
         if fenced and (before is None or not state.boot_id or before.boot_id != state.boot_id):
             left = plan_power_loss(image, node_id, self._synced_topics(image).__contains__)
             image = image.load(((change, image.revision) for change in left), image.revision)
-        return [*left, row, *plan_new_epochs(image, node_id)]
+        return [*lost, *left, row, *plan_new_epochs(image, node_id)]
 
     def _synced_topics(self, image: ClusterImage) -> set[str]:
         """Return the topics of which all that counts was on the disk."""

@@ -39,6 +39,10 @@ CLUSTER_DIRECTORY: Final = "cluster"
 
 logger = logging.getLogger(__name__)
 
+_NO_STORE: Final = (
+    "the metadata store does not answer: nothing can be changed until it does, records go on "
+    "(is etcd, or the supervisor of `fastmq serve --brokers`, running?)"
+)
 # Between two attempts to take a block of producer ids ahead.
 _RESERVE_RETRY_S: Final = 1.0
 
@@ -133,7 +137,7 @@ class ClusterStore:
                     ErrorCode.REQUEST_TIMED_OUT, "changed meanwhile, try again"
                 ) from exc
         except MetastoreUnavailableError as exc:
-            raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "the store did not answer") from exc
+            raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, _NO_STORE) from exc
         except MetastoreError as exc:
             raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, str(exc)) from exc
 

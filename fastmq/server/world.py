@@ -4,10 +4,11 @@ There is one real `World`. The simulator (`fastmq.testing.sim`) hands in another
 and time of its own, and runs the same broker on it.
 """
 
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
+logger = logging.getLogger(__name__)
+
+# One look at each advertised address.
+_ADVERTISED_TIMEOUT_S: Final = 5.0
 _BOOT_ID_FILE: Final = "/proc/sys/kernel/random/boot_id"
 
 
@@ -95,6 +100,23 @@ class World:
     ) -> None:
         """Accept until cancelled; see `accept_connections`."""
         await accept_connections(listener, take_over, delay_s)
+
+    async def check_advertised(self, listeners: Sequence[OpenListener]) -> None:
+        """Warn of addresses that lead nowhere from here: other brokers and clients use them."""
+        for listener in listeners:
+            host, port = listener.advertised_host, listener.advertised_port
+            try:
+                with trio.fail_after(_ADVERTISED_TIMEOUT_S):
+                    await (await self.connect(host, port)).aclose()
+            except (OSError, trio.TooSlowError) as exc:
+                logger.warning(
+                    "clients and other brokers are told to connect to %s:%d (listener %s), where "
+                    "nobody answers from this machine: %s; is advertised.listeners right?",
+                    host,
+                    port,
+                    listener.name,
+                    "no answer" if isinstance(exc, trio.TooSlowError) else exc,
+                )
 
     async def connect(self, host: str, port: int) -> trio.SocketStream:
         """Connect to another broker.

@@ -14,6 +14,7 @@ from fastmq.cluster import (
     PutPartition,
     PutTopic,
     TopicRules,
+    plan_lost_directories,
     plan_power_loss,
     rules_of,
 )
@@ -232,3 +233,36 @@ def test_no_clean_election_loses_what_was_committed(seed):
     for broker in (1, 2, 3):
         model.revive(broker)
     assert model.state.leader >= 0, "with everybody back there is a leader"
+
+
+def lost(state, here=(b"n" * 16,)):
+    """The state when broker 1 starts with other directories; None when nothing changes."""
+    rows = [PutBroker(BrokerState(1, 1, ()), 0), PutPartition(TOPIC, 0, state, 0)]
+    image = ClusterImage().apply([*rows, PutTopic("t", TOPIC, 1, 0)], 1)
+    changes = plan_lost_directories(image, 1, here)
+    return changes[0].state if changes else None
+
+
+def test_who_comes_with_an_empty_directory_counts_as_nothing():
+    state = lost(partition())
+    assert (state.leader, state.isr, state.elr) == (-1, (2, 3), ())
+    assert state.directories == (b"n" * 16, b"d" * 16, b"d" * 16)
+    assert elect(state, {1, 2, 3}, TWO).leader == 2
+    state = lost(partition(isr=(2,), elr=(1,), leader=2))
+    assert (state.leader, state.isr, state.elr) == (2, (2,), ())
+    # It had everything alone: nobody leads, not even as the last that did, until it is asked for.
+    for alone in (partition(isr=(1,)), partition(isr=(), leader=-1, last_known=1)):
+        state = lost(alone)
+        assert (state.leader, state.isr, state.last_known) == (-1, (), -1)
+        assert elect(state, {1, 2, 3}, TWO) is state
+        assert elect(state, {1, 2, 3}, TopicRules(1, is_unclean=True)).leader == 1
+    assert lost(partition(), here=(b"n" * 16, b"d" * 16)) is None
+    assert lost(partition()._replace(directories=(bytes(16), b"d" * 16, b"d" * 16))) is None
+
+
+def test_lost_partitions_are_spread_over_the_directories_that_are_here():
+    states = [partition()] * 4
+    rows = [PutPartition(TOPIC, n, state, 0) for n, state in enumerate(states)]
+    image = ClusterImage().apply([*rows, PutTopic("t", TOPIC, 4, 0)], 1)
+    changes = plan_lost_directories(image, 1, [b"n" * 16, b"m" * 16])
+    assert sorted(change.state.directories[0][:1] for change in changes) == [b"m", b"m", b"n", b"n"]

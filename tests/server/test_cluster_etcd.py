@@ -1,8 +1,12 @@
 """Brokers that are a cluster over etcd: mistakes of operators, deaths, etcd gone for a while."""
 
+import base64
+import json
+import shutil
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from fastmq import Admin
 from fastmq import NewTopic as AdminTopic
+from fastmq.errors import KafkaError
 from fastmq.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
     DescribeTopicPartitionsRequestTopic,
@@ -90,8 +95,26 @@ def test_mistakes_are_told_in_words(etcd, brokers, tmp_path):
         twice.start()
     brokers[2].stop()
     moved = broker(etcd, tmp_path, 3, **{"fastmq.etcd.prefix": "another/"})
-    with pytest.raises(BrokerDied, match=r"ended with 2[\s\S]*cluster"):
+    with pytest.raises(BrokerDied, match=r"ended with 2[\s\S]*cluster.*fastmq.etcd.prefix those"):
         moved.start()
+    renamed = broker(etcd, tmp_path, 3)
+    renamed.overrides["node.id"] = 4
+    with pytest.raises(BrokerDied, match=r"ended with 2[\s\S]*give it node.id 3 again"):
+        renamed.start()
+    told = f"PLAINTEXT://{brokers[0].bootstrap}"
+    posing = broker(etcd, tmp_path / "posing", 5, **{"advertised.listeners": told})
+    with pytest.raises(BrokerDied, match=r"ended with 2[\s\S]*is the address of broker 1"):
+        posing.start()
+    unheard = "PLAINTEXT://nowhere.invalid:9092"
+    lost = broker(etcd, tmp_path / "lost", 6, **{"advertised.listeners": unheard})
+    lost.start()
+    try:
+        until(lambda: "is advertised.listeners right?" in lost.log_path.read_text())
+        missing = r"3 available broker.*\(not serving: 3, 5\): start more"
+        with Admin(brokers[0].bootstrap) as admin, pytest.raises(KafkaError, match=missing):
+            admin.create_topic("too-many", replication_factor=5)
+    finally:
+        lost.kill()
     nobody = broker(etcd, tmp_path / "nobody", 4)
     nobody.overrides["fastmq.etcd.endpoints"] = "http://127.0.0.1:1"
     nobody.overrides["fastmq.etcd.timeout.ms"] = 100
@@ -99,7 +122,60 @@ def test_mistakes_are_told_in_words(etcd, brokers, tmp_path):
         BrokerDied, match=r"ended with 1[\s\S]*etcd does not answer.*is etcd running"
     ):
         nobody.start()
+    put(etcd, "future/cluster", b'{"id":"AAAAAAAAAAAAAAAAAAAAAA","level":9}')
+    old = broker(etcd, tmp_path / "old", 1, **{"fastmq.etcd.prefix": "future/"})
+    with pytest.raises(BrokerDied, match=r"ended with 1[\s\S]*newer fastmq \(level 9"):
+        old.start()
+    # Another cluster below the prefix of this one disturbs nobody.
+    below = broker(etcd, tmp_path / "below", 1, **{"fastmq.etcd.prefix": "fastmq/below/"})
+    below.start()
+    below.kill()
     assert brokers[0].is_running()
+
+
+def put(etcd, key, value):
+    """Write to etcd as an operator with etcdctl could."""
+    row = {
+        "key": base64.b64encode(key.encode()).decode(),
+        "value": base64.b64encode(value).decode(),
+    }
+    asked = urllib.request.Request(f"{etcd.endpoints[0]}/v3/kv/put", json.dumps(row).encode())
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.slow
+def test_a_replica_whose_directory_is_gone_is_copied_anew(brokers):
+    with Admin(brokers[0].bootstrap) as admin:
+        replicas = [[2, 1, 3], [1, 2, 3]]
+        admin.create_topics(
+            [AdminTopic("copied", assignments=replicas), AdminTopic("only", assignments=[[2]])]
+        )
+        producer = NumberedProducer(brokers[0], "copied", 2)
+        producer.send(200)
+        assert producer.flush(WAIT_S) == 0
+        brokers[1].stop()
+        kept = brokers[1].root / "kept"
+        brokers[1].data_dir.rename(kept)
+        brokers[1].start()
+        assert "log directories that are not here" in brokers[1].log_path.read_text()
+
+        def parts(name):
+            (topic,) = admin.describe_topics(name)
+            return topic.partitions
+
+        until(lambda: all(len(part.isr) == 3 for part in parts("copied")))
+        judge(producer, read_all(brokers[1], "copied", 2), once=True)
+        # Nobody leads what nobody has, until the directory is back.
+        assert parts("only")[0].leader == -1
+        brokers[1].stop()
+        shutil.rmtree(brokers[1].data_dir)
+        kept.rename(brokers[1].data_dir)
+        brokers[1].start()
+        until(lambda: all(len(part.isr) == 3 for part in parts("copied")))
+        judge(producer, read_all(brokers[1], "copied", 2), once=True)
+        admin.elect_leaders([("only", 0)], unclean=True)
+        assert parts("only")[0].leader == 2
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,6 +125,9 @@ class SimWorld(World):
         del delay_s
         self._network.listen(self.host, lambda sock: take_over(listener, sock, "simulated"))
         await trio.sleep_forever()
+
+    async def check_advertised(self, listeners: Sequence[OpenListener]) -> None:
+        """See `World`: the addresses are right."""
 
     async def connect(self, host: str, port: int) -> trio.SocketStream:
         """See `World`."""
