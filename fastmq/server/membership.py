@@ -29,15 +29,12 @@ from fastmq.cluster import (
     Endpoint,
     IsrAnswer,
     IsrProposal,
-    Orphan,
     PutBroker,
     PutController,
     PutSession,
-    find_orphans,
     plan_alter_partition,
     plan_cluster,
     plan_elections,
-    plan_orphans,
     plan_preferred_leaders,
     rules_of,
 )
@@ -49,6 +46,7 @@ from fastmq.limits import CONTROLLER_CHANGES_MAX
 from fastmq.metastore import Compare, Metastore, MetastoreError
 from fastmq.metastore.keys import CONTROLLER_KEY
 from fastmq.metastore.lease import LeaseKeeper
+from fastmq.server.leftovers import Leftovers
 from fastmq.server.store import ChangedMeanwhileError, ClusterStore
 
 __all__ = ["Membership", "RemovedError", "SupersededError"]
@@ -69,8 +67,6 @@ _RETIRE_LOOK_S: Final = 0.01
 _DECISIONS_MAX: Final = 5
 # Between two looks whether this broker does its work again.
 _WELL_LOOK_S: Final = 0.1
-# What was left over by half-done changes is removed when it was there at two such looks.
-_ORPHANS_LOOK_S: Final = 10.0
 # A stop tells the store that it is one, but does not wait long for it.
 _LEAVE_TIMEOUT_S: Final = 2.0
 
@@ -126,9 +122,7 @@ class Membership:
             may_renew=self._is_well,
         )
         self._rebalanced_at = trio.current_time()
-        self._cleaning_at = trio.current_time() + _ORPHANS_LOOK_S
-        # What looked left over at the last look.
-        self._orphans: set[Orphan] = set()
+        self._leftovers = Leftovers(self._carry_out)
         self._epoch = 0
         self._endpoints: tuple[Endpoint, ...] = ()
         self._news = trio.Event()
@@ -305,14 +299,12 @@ class Membership:
                 is_done = await self._govern()
                 if not is_done:
                     continue
-                with trio.move_on_at(min(self._rebalance_time(), self._cleaning_at)):
+                with trio.move_on_at(min(self._rebalance_time(), self._leftovers.next_look)):
                     await self._news.wait()
                 if trio.current_time() >= self._rebalance_time():
                     self._rebalanced_at = trio.current_time()
                     await self._rebalance()
-                if trio.current_time() >= self._cleaning_at:
-                    self._cleaning_at = trio.current_time() + _ORPHANS_LOOK_S
-                    await self._clean()
+                await self._leftovers.look(self.image, is_controller=self.is_controller)
 
     def _rebalance_time(self) -> float:
         config = self._config()
@@ -480,23 +472,6 @@ class Membership:
         if changes:
             guard = Compare(CONTROLLER_KEY, self._reign)
             await self._cluster.commit(changes, guards=[guard], most=CONTROLLER_CHANGES_MAX)
-
-    async def _clean(self) -> None:
-        """Remove what was left over at the last look already, see `fastmq.cluster.orphans`."""
-        if not self.is_controller:
-            self._orphans = set()
-            return
-        known, self._orphans = self._orphans, find_orphans(self._cluster.image)
-        left = known & self._orphans
-        if not left:
-            return
-        logger.warning(
-            "%d rows of topics that were made, grown or deleted by half are removed", len(left)
-        )
-        try:
-            await self._carry_out(lambda image: plan_orphans(image, left))
-        except KafkaError as exc:
-            logger.info("they are removed later: %s", exc)
 
     def _rules(self, image: ClusterImage) -> RulesOf:
         return rules_of(image, self._config())

@@ -142,16 +142,37 @@ def carry_out(
 def wait_for_moves(admin: "Admin", *, is_shown: bool = True) -> None:
     """Wait until no partition is on the move, then take throttles off."""
     topics = {topic.name for topic in admin.describe_topics()}
+    # Of each copy, what is missing: at most so far, and now. A move that is over misses nothing.
+    most: dict[tuple[str, int, int], int] = {}
     with progress(is_wanted=is_shown) as display:
-        most = 0
         task = None if display is None else display.add_task("moving", total=1, note="")
         while left := admin.list_reassignments():
-            most = max(most, len(left))
             if display is not None and task is not None:
-                note = f"{len(left)} partitions"
-                display.update(task, total=most, completed=most - len(left), note=note)
+                missing = _missing(admin, left)
+                for name, size in missing.items():
+                    most[name] = max(most.get(name, 0), size)
+                whole = sum(most.values())
+                display.update(
+                    task,
+                    total=max(whole, 1),
+                    completed=whole - sum(missing.values()),
+                    note=f"{len(left)} partitions, {bytes_text(sum(missing.values()))} to go",
+                )
             time.sleep(_LOOK_S)
     clear_throttles(admin, topics)
+
+
+def _missing(
+    admin: "Admin", moves: "Mapping[TopicPartition, Reassignment]"
+) -> dict[tuple[str, int, int], int]:
+    """Return the bytes that each new replica has still to copy."""
+    return {
+        (row["topic"], row["partition"], row["adding"]): max(
+            row["size_bytes"] - row["copied_bytes"], 0
+        )
+        for row in progress_rows(admin, moves)
+        if row["adding"] is not None
+    }
 
 
 def _sizes(admin: "Admin") -> dict[tuple[str, int, int], tuple[int, int]]:
