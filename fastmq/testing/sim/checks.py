@@ -22,6 +22,8 @@ _READ_BYTES: Final = 1 << 20
 _COPIES_MIN: Final = 2
 # An answer may be so long on its way.
 _ANSWER_S: Final = 4.0
+# An answer is not longer under way while the network is calm.
+_UNDER_WAY_S: Final = 0.05
 Key = tuple[str, int]
 
 
@@ -38,6 +40,10 @@ class Inspector:
         self._trace = trace
         self._leaders: dict[tuple[str, int, int], int] = {}
         self._watermarks: dict[tuple[int, int, str, int], int] = {}
+        # What those two speak of: a replica that went and came again is another one.
+        self._handles: dict[tuple[int, int, str, int], Partition] = {}
+        # Since when a broker has no session at the store.
+        self._ended_at: dict[int, float] = {}
         # Of each partition: (last offset + 1, crc, epoch) of committed batches by first offset.
         self._committed: dict[Key, dict[int, tuple[int, int, int]]] = {}
         # How far each life's committed prefix has been compared.
@@ -45,6 +51,11 @@ class Inspector:
 
     def look(self, *, deep: bool) -> None:
         """Check what must hold now; `deep`: compare committed batches as well."""
+        for node_id in self._cluster.brokers:
+            if self._cluster.has_session(node_id):
+                self._ended_at.pop(node_id, None)
+            else:
+                self._ended_at.setdefault(node_id, trio.current_time())
         for broker in self._cluster.running():
             assert broker.context is not None
             for handle in broker.context.topics.handles():
@@ -76,6 +87,17 @@ class Inspector:
                 f"partition {index}: offset {offset} is acknowledged with {copies} copies"
             )
 
+    def on_accepted(self, node_id: int) -> None:
+        """Check that who took records without waiting for others (acks=1) had a session then."""
+        ended_at = self._ended_at.get(node_id)
+        if ended_at is None or self._cluster.has_session(node_id):
+            return
+        if self._cluster.network.calm_since <= ended_at < trio.current_time() - _UNDER_WAY_S:
+            self._trace.violation(
+                f"broker {node_id} took records at {trio.current_time():.3f}, the session it led "
+                f"by had ended at {ended_at:.3f}"
+            )
+
     def _look_at(self, broker: SimBroker, handle: Partition, *, deep: bool) -> None:
         name = f"{handle.topic}-{handle.index}"
         if handle.is_leader():
@@ -87,6 +109,10 @@ class Inspector:
                 )
         life = (broker.node_id, broker.lives, handle.topic, handle.index)
         watermark = handle.high_watermark()
+        if self._handles.setdefault(life, handle) is not handle:
+            self._handles[life] = handle
+            self._watermarks.pop(life, None)
+            self._compared.pop(life, None)
         before = self._watermarks.get(life, 0)
         if watermark < before:
             self._trace.violation(

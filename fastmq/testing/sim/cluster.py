@@ -11,11 +11,12 @@ import trio
 from fastmq.cluster import ClusterImage
 from fastmq.config import load_broker_config
 from fastmq.errors import FastmqError
-from fastmq.metastore.keys import change_of
+from fastmq.metastore.keys import change_of, session_key
 from fastmq.server.broker import StorageFailedError, run_broker
 from fastmq.server.context import BrokerContext
 from fastmq.testing.sim.disk import SimDisk
 from fastmq.testing.sim.network import Network
+from fastmq.testing.sim.pauses import Pauses
 from fastmq.testing.sim.store import StoreModel
 from fastmq.testing.sim.world import PORT, SimWorld
 
@@ -36,6 +37,9 @@ class SimBroker:
     context: BrokerContext | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stop: trio.Event = field(default_factory=trio.Event)
+    # The first task of the life that runs.
+    task: trio.lowlevel.Task | None = None
+    is_paused: bool = False
     # Of a life that ended while the machine went on.
     unsynced: SimDisk | None = None
 
@@ -74,6 +78,7 @@ class SimCluster:
         self.model = StoreModel()
         self.brokers = {number: SimBroker(number) for number in range(1, count + 1)}
         self.failures: list[str] = []
+        self._pauses = Pauses()
         self.fell_at = 0.0
         self.flush = settings["fastmq.flush"]
         self._settings = settings
@@ -114,6 +119,7 @@ class SimCluster:
         self._nursery.start_soon(self._live, broker, broker.world, name=f"broker {broker.host}")
 
     async def _live(self, broker: SimBroker, world: SimWorld) -> None:
+        broker.task = trio.lowlevel.current_task()
         settings = {
             "node.id": broker.node_id,
             "log.dirs": broker.root,
@@ -154,6 +160,25 @@ class SimCluster:
             world.die()
             logger.info("broker %s ended: %s", broker.host, problem)
 
+    def pause(self, broker: SimBroker) -> None:
+        """Let a broker's process stand still."""
+        if broker.is_up and broker.task is not None and not broker.is_paused:
+            broker.is_paused = True
+            self.network.pause(broker.host)
+            self._pauses.pause(broker.task)
+
+    def resume(self, broker: SimBroker) -> None:
+        """Let it go on."""
+        if broker.is_paused:
+            assert broker.task is not None
+            broker.is_paused = False
+            self._pauses.resume(broker.task)
+            self.network.resume(broker.host)
+
+    def has_session(self, node_id: int) -> bool:
+        """Whether the store takes a broker for alive."""
+        return session_key(node_id) in self.model.rows
+
     def crash(self, broker: SimBroker, *, power: bool) -> int:
         """End a broker's life at this moment.
 
@@ -166,6 +191,7 @@ class SimCluster:
         """
         world = broker.world
         assert world is not None
+        self.resume(broker)
         self.fell_at = trio.current_time()
         self.network.unplug(broker.host, power=power)
         lost = self._leave(broker, world, power=power)

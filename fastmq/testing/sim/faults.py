@@ -8,9 +8,17 @@ machine at a time, while nothing else is down and until it is in sync again.
 import errno
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
+from fastmq.errors import ConnectionFailed, ErrorCode
+from fastmq.protocol.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    ReassignablePartition,
+    ReassignableTopic,
+)
+from fastmq.testing.sim.clients import ClientMachine
 from fastmq.testing.sim.cluster import SimBroker, SimCluster
 from fastmq.testing.sim.options import Options
 from fastmq.testing.sim.store import STORE_HOST
@@ -48,6 +56,9 @@ class Nemesis:
         self._nursery = nursery
         # A broker that lost its power and is not known to be in sync again.
         self._weak: SimBroker | None = None
+        self._mover = ClientMachine(
+            "mover", cluster.network, list(cluster.brokers), options.seed ^ 0x40FE
+        )
         # What stays broken, in liveness mode.
         self._broken: SimBroker | None = None
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
@@ -65,6 +76,9 @@ class Nemesis:
             "store-cut": self._store_cut,
             "store-lossy": self._store_lossy,
             "store-compact": self._store_compact,
+            "pause": self._pause,
+            "late": self._late,
+            "move": self._move,
         }
 
     def _note(self, text: str) -> None:
@@ -160,6 +174,23 @@ class Nemesis:
 
         self._nursery.start_soon(again)
 
+    async def _pause(self) -> None:
+        """A process stands still, often for longer than its session lasts."""
+        running = [broker for broker in self._cluster.running() if not broker.is_paused]
+        if not running:
+            return
+        broker = self._rng.choice(running)
+        world = broker.world
+        self._note(f"{broker.host} stands still")
+        self._cluster.pause(broker)
+
+        def go_on() -> None:
+            if broker.world is world and broker is not self._broken:
+                self._note(f"{broker.host} goes on")
+                self._cluster.resume(broker)
+
+        self._later(0.3, 8.0, go_on)
+
     # The network.
 
     async def _partition(self) -> None:
@@ -207,12 +238,48 @@ class Nemesis:
 
     async def _slow_network(self) -> None:
         network = self._cluster.network
-        network.delay_s = (0.001, self._rng.choice((0.05, 0.3, 1.0)))
+        network.set_delay(0.001, self._rng.choice((0.05, 0.3, 1.0)), is_calm=False)
         self._note(f"the network is slow: {network.delay_s[1]} s")
         self._later(1.0, 6.0, self._fast_network)
 
     def _fast_network(self) -> None:
-        self._cluster.network.delay_s = (0.0005, 0.004)
+        self._cluster.network.set_delay(0.0005, 0.004, is_calm=True)
+
+    async def _late(self) -> None:
+        """Who waits in vain connects anew and asks again; the old request comes after it."""
+        count = self._cluster.network.hold_up_some(
+            self._rng.choice((0.1, 0.3, 1.0)), self._rng.choice((2.0, 6.0, 12.0))
+        )
+        self._note(f"{count} connections are held up")
+
+    # Replicas.
+
+    async def _move(self) -> None:
+        """Move a partition's replicas (KIP-455), or stop a move."""
+        topics = sorted(self._cluster.image().topics.items())
+        if not topics:
+            return
+        name, topic = self._rng.choice(topics)
+        index = self._rng.randrange(len(topic.partitions))
+        count = len(topic.partitions[index].replicas)
+        target: list[int] | None = None
+        if self._rng.random() < 0.7:
+            target = self._rng.sample(sorted(self._cluster.brokers), min(count, 3))
+        self._note(f"{name}-{index} moves to {target}" if target else f"{name}-{index} stays")
+        part = ReassignablePartition(partition_index=index, replicas=target)
+        request = AlterPartitionReassignmentsRequest(
+            timeout_ms=2000, topics=[ReassignableTopic(name=name, partitions=[part])]
+        )
+
+        async def ask() -> None:
+            with suppress(ConnectionFailed):
+                answer = await self._mover.call(self._mover.any_broker(), request)
+                codes = [p.error_code for r in answer.responses for p in r.partitions]
+                self._trace.note("move", f"{answer.error_code} {codes}")
+                if ErrorCode.UNKNOWN_SERVER_ERROR in (answer.error_code, *codes):
+                    self._trace.violation(f"a move of {name}-{index} broke the broker")
+
+        self._nursery.start_soon(ask)
 
     # Disks and clocks.
 
@@ -318,7 +385,11 @@ class Nemesis:
         broken = self._rng.choice(spare)
         self.end()
         self._broken = broken
-        if self._rng.random() < 0.5:
+        how = self._rng.choice(("cut off", "down", "still"))
+        if how == "still" and broken.context is not None:
+            self._note(f"{broken.host} stands still, and stays so")
+            self._cluster.pause(broken)
+        elif how == "cut off":
             self._note(f"{broken.host} stays cut off")
             hosts = [broker.host for broker in self._cluster.brokers.values()]
             for host in (*hosts, STORE_HOST, *self._clients):
@@ -340,6 +411,7 @@ class Nemesis:
         self._store_up()
         for broker in self._cluster.brokers.values():
             world = broker.world
+            self._cluster.resume(broker)
             if world is not None:
                 world.files.write_error = 0
                 world.client.loss = world.client.watch_delay_s = 0.0

@@ -1,6 +1,6 @@
 """One thread, one seed, a clock that jumps: what makes a run the same each time.
 
-trio's clock goes on only when every task waits, and then to the next deadline at once. Tasks that
+The clock goes on only when every task waits, and then to the next deadline at once. Tasks that
 become runnable together run in an order that the seed decides. Work that a broker gives to threads
 is done in place. The caller fixes PYTHONHASHSEED (`fastmq.testing.sim.__main__` does).
 """
@@ -18,9 +18,18 @@ import trio.testing
 import trio.to_thread
 from trio._core import _run
 
-__all__ = ["run_simulated"]
+from fastmq.testing.sim.timers import Timers
+
+__all__ = ["now_s", "run_simulated"]
 
 T = TypeVar("T")
+
+_timers = Timers()
+
+
+def now_s() -> float:
+    """Return the virtual time of the run, also after its end."""
+    return _timers.now_s
 
 
 async def _in_place(function: Callable[..., T], *args: object, **_options: object) -> T:
@@ -36,6 +45,9 @@ def _called_back(function: Callable[..., T], *args: object, **_options: object) 
 
 @contextmanager
 def _deterministic(seed: int) -> Iterator[None]:
+    global _timers
+    timers = _timers = Timers()
+    clock = trio.testing.MockClock
     before = random.getstate()
     random.seed(seed)
     was_collecting = gc.isenabled()
@@ -47,6 +59,14 @@ def _deterministic(seed: int) -> Iterator[None]:
         mock.patch.object(trio.from_thread, "check_cancelled", lambda: None),
         mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(_run, "_r", random.Random(seed)),
+        # Whatever the run leaves in its place (`pauses`).
+        mock.patch.object(_run.Runner, "reschedule", _run.Runner.reschedule),
+        mock.patch.object(trio, "sleep", timers.sleep),
+        mock.patch.object(trio, "sleep_until", timers.sleep_until),
+        mock.patch.object(trio, "current_time", timers.current_time),
+        mock.patch.object(clock, "current_time", lambda _: timers.now_s),
+        mock.patch.object(clock, "deadline_to_sleep_time", lambda _, at: timers.sleep_time(at)),
+        mock.patch.object(clock, "_autojump", lambda self: timers.jump(self)),
     ):
         try:
             yield

@@ -3,7 +3,7 @@
 import random
 from typing import NamedTuple
 
-__all__ = ["FAULTS", "Options", "options_of"]
+__all__ = ["FAULTS", "NEW_FAULTS", "Options", "options_of"]
 
 FAULTS = (
     "kill",
@@ -21,6 +21,8 @@ FAULTS = (
     "store-lossy",
     "store-compact",
 )
+# Drawn apart, so that those above stay what they are when there is a new one.
+NEW_FAULTS = ("pause", "late", "move")
 
 
 class Options(NamedTuple):
@@ -62,9 +64,12 @@ def options_of(seed: int) -> Options:
     """Return the run that a seed stands for."""
     rng = random.Random(seed)
     kinds = tuple(kind for kind in FAULTS if rng.random() < 0.5)
+    later = random.Random(seed ^ 0xFA17)
+    kinds += tuple(kind for kind in NEW_FAULTS if later.random() < 0.4)
+    spare = 0.5 if "move" in kinds else 0.85
     return Options(
         seed=seed,
-        brokers=3 if rng.random() < 0.85 else 4,
+        brokers=3 if rng.random() < spare else 4,
         partitions=rng.choice((1, 2, 3)),
         producers=rng.choice((1, 2)),
         members=rng.choice((0, 2, 3)),

@@ -113,6 +113,8 @@ class Producer:
         self.acknowledged = 0
         # Called with partition and last offset of what was acknowledged just now.
         self.on_acknowledged: Callable[[int, int], None] = lambda _index, _offset: None
+        # Called with the broker that has taken a batch with acks=1 just now.
+        self.on_accepted: Callable[[int], None] = lambda _node_id: None
 
     @property
     def machine_name(self) -> str:
@@ -231,6 +233,8 @@ class Producer:
         (part,) = answer.responses[0].partition_responses
         if part.error_code:
             self._leader = None
+        elif self.acks == 1:
+            self.on_accepted(self._leader)
         return part.error_code, part.base_offset
 
 

@@ -216,6 +216,7 @@ class _Run:
                 )
                 stream += 1
                 producer.on_acknowledged = partial(inspector.on_acknowledged, TOPIC)
+                producer.on_accepted = inspector.on_accepted
                 self._producers.append(producer)
                 nursery.start_soon(producer.run, 0.25 if acks == -1 else 0.6)
         for index in range(self._options.partitions):

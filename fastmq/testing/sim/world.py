@@ -3,7 +3,6 @@
 import random
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -17,6 +16,7 @@ from fastmq.server.listeners import OpenListener
 from fastmq.server.storage import Storage
 from fastmq.server.world import World
 from fastmq.testing.sim.disk import SimDisk
+from fastmq.testing.sim.kernel import now_s
 from fastmq.testing.sim.network import Network
 from fastmq.testing.sim.store import StoreClient, StoreModel
 
@@ -34,20 +34,14 @@ class _Host(SimDisk):
         super().__init__(root, rng)
         self.skew_ms = 0
         self.errors: list[Exception] = []
-        self._last_s = 0.0
-
-    def _now_s(self) -> float:
-        with suppress(RuntimeError):  # the engine is destroyed after the end of the run
-            self._last_s = trio.current_time()
-        return self._last_s
 
     def wall_ms(self) -> int:
         """Return wall time, which may be wrong."""
-        return int((_EPOCH_S + self._now_s()) * 1000) + self.skew_ms
+        return int((_EPOCH_S + now_s()) * 1000) + self.skew_ms
 
     def mono_ns(self) -> int:
         """Return a time that is never wrong; not 0, which means unset in places."""
-        return int((self._now_s() + 1) * 1e9)
+        return int((now_s() + 1) * 1e9)
 
     def broken(self, error: Exception) -> None:
         """Keep what went wrong in here: it is a fault of the simulator."""
