@@ -100,7 +100,13 @@ static int look_up(const fmq_request *request, fmq_fetch_request *fetch, fmq_fet
         return rc;
     }
     if (entry->offset >= limit) { /* at the end, or not acknowledged yet: nothing, no error */
-        return entry->offset <= fmq_log_end(partition->log) ? FMQ_OK : FMQ_ERR_OFFSET_OUT_OF_RANGE;
+        if (entry->offset <= fmq_log_end(partition->log)) {
+            return FMQ_OK;
+        }
+        /* Who may have been replaced cannot say that there is no such offset: consumers would
+         * begin elsewhere. */
+        return fmq_replicas_lease_is_over(partition) ? FMQ_ERR_NOT_LEADER_OR_FOLLOWER
+                                                     : FMQ_ERR_OFFSET_OUT_OF_RANGE;
     }
     uint32_t max_bytes = entry->max_bytes < room ? entry->max_bytes : (uint32_t)room;
     if (max_bytes == 0 && !min_one) {

@@ -3,6 +3,9 @@
 Others see a lease end when the store says so; the holder must know earlier. It may rely on a lease
 until `ttl` after the moment at which the last successful renewal was *sent*: the store counts from
 later. Time is that of a clock that goes on while the machine sleeps.
+
+A new lease says nothing of what the holder did under the one before: others may have taken its
+place meanwhile. It may rely on a new one only when it knows of that (`rely`).
 """
 
 import logging
@@ -54,26 +57,36 @@ class LeaseKeeper:
         self._on_valid = on_valid
         self._may_renew = may_renew
         self._valid_until_ms = 0
+        self._is_relied_on = False
         self.id = 0
 
     def is_valid(self) -> bool:
         """Return whether nobody can have seen the lease end yet."""
-        return self.id != 0 and self._clock_ms() < self._valid_until_ms
+        is_held = self.id != 0 and self._is_relied_on
+        return is_held and self._clock_ms() < self._valid_until_ms
 
     async def acquire(self) -> int:
-        """Take a new lease and return its id.
+        """Take a new lease and return its id; `rely` makes it valid.
 
         Raises:
             MetastoreError: there is none to be had.
         """
+        self._is_relied_on = False
         sent_ms = self._clock_ms()
         self.id = await self._store.grant_lease(self._ttl_ms)
         self._extend(sent_ms)
         return self.id
 
+    def rely(self) -> None:
+        """Rely on the lease from now on: what has happened before it is known."""
+        if not self._is_relied_on:
+            self._is_relied_on = True
+            self._on_valid(self._valid_until_ms)
+
     def _extend(self, sent_ms: int) -> None:
         self._valid_until_ms = max(self._valid_until_ms, sent_ms + self._ttl_ms)
-        self._on_valid(self._valid_until_ms)
+        if self._is_relied_on:
+            self._on_valid(self._valid_until_ms)
 
     async def keep(self) -> None:
         """Renew the lease in time, again and again; return when it has ended."""

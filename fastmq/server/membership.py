@@ -14,6 +14,7 @@ was replaced and does not know it yet changes nothing. What it does is `fastmq.c
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -92,6 +93,8 @@ class Membership:
         on_valid: see `LeaseKeeper`.
         vitals: for how many milliseconds the reactor has been at one turn, and the oldest sync has
             run; beyond half the session's time-out the session is not renewed.
+        effect_revision: of the newest image by which this broker has given its partitions their
+            roles; `note_image` tells of a new one, too.
     """
 
     def __init__(
@@ -105,9 +108,11 @@ class Membership:
         boot_time_ms: Callable[[], int],
         on_valid: Callable[[int], None] = lambda _: None,
         vitals: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        effect_revision: Callable[[], int] = lambda: sys.maxsize,
     ) -> None:
         self._node_id = node_id
         self._vitals = vitals
+        self._effect_revision = effect_revision
         self._cluster = cluster
         self._registration = registration
         self._config = config
@@ -296,6 +301,7 @@ class Membership:
             while True:
                 self._news = trio.Event()
                 await self._stay()
+                self._rely()
                 is_done = await self._govern()
                 if not is_done:
                     continue
@@ -330,6 +336,15 @@ class Membership:
         lives = session is not None and session.epoch == self._epoch
         if self._keeper.id == 0 or row.fenced or not lives:
             await self._enter()
+
+    def _rely(self) -> None:
+        """Lead under a new session once this broker does what was decided before it.
+
+        Others may lead what it led under the session before.
+        """
+        session = self._cluster.image.sessions.get(self._node_id)
+        if session is not None and self._effect_revision() >= session.revision:
+            self._keeper.rely()
 
     async def retire(self) -> None:
         """Let others lead what they can, before this broker stops; returns when they do."""

@@ -119,6 +119,7 @@ class RunningTopics:
         self._image_changed = trio.Event()
         # Called after changes were put into effect, with the names of topics that are gone.
         self.on_change: Callable[[list[str]], None] = lambda _: None
+        self.on_effect: Callable[[], None] = lambda: None
 
     # Reading.
 
@@ -340,6 +341,11 @@ class RunningTopics:
 
     # Following the image.
 
+    @property
+    def effect_revision(self) -> int:
+        """Of the newest image by which the partitions here have their roles."""
+        return self._in_effect.revision
+
     def note_image(self) -> None:
         """Take note that there is a new image."""
         self._image_changed.set()
@@ -381,6 +387,7 @@ class RunningTopics:
         await self._start(work)
         self._in_effect = image
         self.generation += 1
+        self.on_effect()
         self.on_change([topic.name for topic in gone])
 
     async def _remove(self, gone: list[Topic]) -> None:

@@ -237,7 +237,10 @@ class Storage:
         Returns:
             The home of each partition that is online, and what was found.
         """
+        usable = set(self._dirs.online())
         found = self._dirs.reconcile(expected, elsewhere)
+        for directory in usable.difference(self._dirs.online()):
+            logger.error("%s is offline: %s", directory.path, directory.error)
         for path in found.strays:
             logger.warning("%s is not in the metadata; it was set aside", path)
         homes = {

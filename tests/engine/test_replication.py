@@ -197,6 +197,18 @@ def test_without_its_lease_a_leader_takes_only_what_the_others_take_too(quick: C
     assert only(client.call(9, produce((0, batch(b"c")), acks=1))).error_code == 0
 
 
+def test_without_its_lease_a_leader_does_not_say_that_an_offset_is_not_there(
+    quick: Cluster,
+) -> None:
+    """Who leads by now may have it; a consumer that is told so begins elsewhere."""
+    quick.lead(0, 1)
+    leader = quick.nodes[0]
+    client = leader.harness.client()
+    assert only(client.call(12, fetch((0, 5)))).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+    leader.harness.engine.set_lease(0)
+    assert only(client.call(12, fetch((0, 5)))).error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
 def test_too_few_in_sync_refuse_acks_all_and_freeze_the_watermark(quick: Cluster) -> None:
     quick.lead(0, 1, n1=REPLICA_OUT, n2=REPLICA_JOINING)
     leader = quick.nodes[0]

@@ -43,6 +43,7 @@ async def test_validity_counts_from_the_sending(
     keeper = LeaseKeeper(store, ttl_ms=9_000, clock_ms=now_ms, on_valid=told.append)
     began_ms = now_ms()
     await keeper.acquire()
+    keeper.rely()
     store.delay_s = 2.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.keep)
@@ -62,6 +63,7 @@ async def test_a_holder_that_does_not_work_lets_go(
     works = True
     keeper = LeaseKeeper(store, ttl_ms=3_000, clock_ms=now_ms, may_renew=lambda: works)
     await keeper.acquire()
+    keeper.rely()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.run)
         nursery.start_soon(keeper.keep)
@@ -79,6 +81,7 @@ async def test_a_holder_that_does_not_work_lets_go(
 async def test_released_at_once(store: SlowStore, autojump_clock: trio.testing.MockClock) -> None:
     keeper = LeaseKeeper(store, ttl_ms=3_000, clock_ms=now_ms)
     lease = await keeper.acquire()
+    keeper.rely()
     await keeper.release()
     assert not keeper.is_valid()
     assert not await store.keep_alive(lease)
@@ -91,6 +94,7 @@ async def test_after_a_failure_it_is_renewed_soon(
     keeper = LeaseKeeper(store, ttl_ms=3_000, clock_ms=now_ms, on_valid=told.append)
     began_ms = now_ms()
     await keeper.acquire()
+    keeper.rely()
     store.away = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.keep)
@@ -99,3 +103,19 @@ async def test_after_a_failure_it_is_renewed_soon(
         await trio.sleep(0.2)
         assert told[-1] == began_ms + 2_250 + 3_000
         nursery.cancel_scope.cancel()
+
+
+async def test_a_new_lease_is_not_relied_on_at_once(
+    store: SlowStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Others may lead what its holder led under the one before."""
+    told: list[int] = []
+    keeper = LeaseKeeper(store, ttl_ms=3_000, clock_ms=now_ms, on_valid=told.append)
+    await keeper.acquire()
+    assert not keeper.is_valid()
+    assert told == []
+    keeper.rely()
+    assert keeper.is_valid()
+    assert told == [now_ms() + 3_000]
+    await keeper.acquire()
+    assert not keeper.is_valid()
