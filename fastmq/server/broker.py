@@ -113,7 +113,7 @@ async def run_broker(
         ConfigError: the configuration cannot work here (AddressInUseError: a port is taken), or
             it is in test mode and not on loopback.
         DirectoryInUseError: another broker has a data directory.
-        StorageFailedError: all data directories failed while it ran.
+        StorageFailedError: all data directories have failed.
     """
     if test_mode is not None:
         test_mode.check(config)
@@ -238,6 +238,8 @@ class _Broker:
         context.reload_broker_config()
         # Until all logs have been checked, a stop leaves them to the check of the next start.
         context.topics.deletions.extend(await context.topics.load())
+        if not storage.any_online():
+            raise StorageFailedError("no data directory can be used; the log says why")
         try:
             engine.start()
             async with trio.open_nursery() as nursery:
@@ -262,6 +264,7 @@ class _Broker:
                 if self._replication is not None:
                     nursery.start_soon(self._replication.run, context, name="replication")
                 if self._membership is not None:
+                    context.topics.on_effect = self._membership.note_image
                     await self._membership.enter(_endpoints(context.listeners))
                     nursery.start_soon(self._membership.run, name="membership")
                     nursery.start_soon(context.producer_ids.keep_reserve, name="producer ids")
@@ -304,6 +307,7 @@ class _Broker:
                 storage,
                 engine,
                 self._world.boot_time_ms,
+                self._effect_revision,
             )
             await self._membership.register()
             peer_secret = await ensure_peer_secret(store, self._world.random_bytes)
@@ -345,6 +349,9 @@ class _Broker:
 
     def _current_config(self) -> BrokerConfig:
         return self._context.config if hasattr(self, "_context") else self._config
+
+    def _effect_revision(self) -> int:
+        return self._context.topics.effect_revision if hasattr(self, "_context") else 0
 
     def _tell_racks(self, image: ClusterImage) -> None:
         """Let the engine send consumers to replicas in their rack, where that is wanted."""
@@ -456,10 +463,12 @@ async def _drive(engine: Engine) -> None:
     """Run the reactor inside the event loop: one call for each time it has something to do."""
     descriptor = engine.poll_fileno()
     while True:
-        wait_ms = engine.next_timeout_ms()
-        deadline = math.inf if wait_ms < 0 else trio.current_time() + wait_ms / 1000
-        with trio.CancelScope(deadline=deadline):
-            await trio.lowlevel.wait_readable(descriptor)
+        with trio.CancelScope() as scope:  # for many waits: to make one costs
+            while True:
+                wait_ms = engine.next_timeout_ms()
+                scope.deadline = math.inf if wait_ms < 0 else trio.current_time() + wait_ms / 1000
+                await trio.lowlevel.wait_readable(descriptor)
+                engine.run_once(0)
         engine.run_once(0)
 
 
@@ -495,6 +504,7 @@ def _make_membership(
     storage: Storage,
     engine: Engine,
     boot_time_ms: Callable[[], int],
+    effect_revision: Callable[[], int],
 ) -> Membership:
     return Membership(
         node_id=current().node_id,
@@ -505,6 +515,7 @@ def _make_membership(
         boot_time_ms=boot_time_ms,
         on_valid=engine.set_lease,
         vitals=engine.vitals,
+        effect_revision=effect_revision,
     )
 
 

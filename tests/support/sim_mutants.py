@@ -9,6 +9,7 @@ from fastmq._native.core import REPLICA_OUT
 from fastmq.cluster import controller
 from fastmq.coordinator.group import shard
 from fastmq.errors import ErrorCode
+from fastmq.metastore.lease import LeaseKeeper
 from fastmq.protocol import decode_request, decode_response, encode_request, encode_response
 from fastmq.protocol.api import ApiKey
 from fastmq.server import peers, roles, running_topics
@@ -146,6 +147,18 @@ def syncs_are_lies() -> AbstractContextManager[Any]:
     return mock.patch.object(SimDisk, "sync_file", return_value=0)
 
 
+@contextmanager
+def believe_lease() -> Iterator[None]:
+    """Who holds a lease never looks whether it is still his."""
+
+    def extend(self: Any, sent_ms: int) -> None:
+        self._valid_until_ms = 1 << 62
+        self._on_valid(self._valid_until_ms)
+
+    with mock.patch.object(LeaseKeeper, "_extend", extend):
+        yield
+
+
 def _options(seed: int, *faults: str, **changes: Any) -> Options:
     drawn = options_of(seed)._replace(
         faults=faults, mode="safety", brokers=3, partitions=2, producers=1, members=0
@@ -198,5 +211,9 @@ MUTANTS: dict[str, tuple[Mutation, Callable[[int], Options]]] = {
     "stale generation accepted": (
         stale_generations,
         lambda seed: _options(seed, "partition", "break", flush="replicated", members=3),
+    ),
+    "lease not checked after a pause": (
+        believe_lease,
+        lambda seed: _options(seed, "pause", flush="replicated"),
     ),
 }

@@ -52,6 +52,8 @@ def _deterministic(seed: int) -> Iterator[None]:
     random.seed(seed)
     was_collecting = gc.isenabled()
     gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # what was imported need not be looked through before each run
     gc.disable()  # what finalizers do would happen at another moment each time
     with (
         mock.patch.object(trio.to_thread, "run_sync", _in_place),
