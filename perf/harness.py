@@ -87,8 +87,10 @@ def scratch(options: argparse.Namespace) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def broker(options: argparse.Namespace, root: Path, partitions: int = 1) -> Iterator[Target]:
-    """A broker with the topic that the load talks to."""
+def broker(
+    options: argparse.Namespace, root: Path, partitions: int = 1, tree: Path = ROOT
+) -> Iterator[Target]:
+    """A broker, of this tree or of another that is built, with the topic that the load talks to."""
     if options.bootstrap:
         host, _, port = options.bootstrap.rpartition(":")
         assert host in {"127.0.0.1", "localhost"}, "loopback only"
@@ -98,10 +100,14 @@ def broker(options: argparse.Namespace, root: Path, partitions: int = 1) -> Iter
         return
     overrides = {"fastmq.flush": options.flush, "fastmq.free.space.floor.bytes": 0}
     with Broker(
-        root, dev=False, overrides=overrides, wrap=("taskset", "-c", str(BROKER_CPU))
+        root,
+        dev=False,
+        overrides=overrides,
+        wrap=("taskset", "-c", str(BROKER_CPU)),
+        env={"PYTHONPATH": str(tree)},
     ) as process:
         create_topic(process.bootstrap, partitions)
-        yield Target("broker", process.port, process.pid, blind=False)
+        yield Target(f"broker of {tree.name}", process.port, process.pid, blind=False)
 
 
 def create_topic(bootstrap: str, partitions: int) -> None:
@@ -131,6 +137,9 @@ def yardstick(command: Sequence[str], name: str) -> Iterator[Target]:
 def limit(mode: str, root: Path, **more: object) -> contextlib.AbstractContextManager[Target]:
     """One of the bare loops of limits/limit_server.c."""
     command = [str(BUILD / "limit_server"), "--mode", mode, "--file", str(root / "limit.dat")]
+    # What the broker does on loopback addresses: fastmq/server/listeners.py says why.
+    if "bbr" in Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text():
+        more.setdefault("congestion", "reno")
     for name, value in more.items():
         command += [f"--{name}", str(value)]
     return yardstick(command, f"bare {mode}")

@@ -9,6 +9,8 @@
 #include "scan.h"
 
 #define HEADERS_BUFFER_SIZE 8192
+#define EARLY_END_BYTES (64u << 10) /* slices from here on may end a little early */
+#define PAGE_BYTES 4096             /* the smallest there are */
 
 /* ---- remembered batch starts -----------------------------------------------------------------*/
 
@@ -170,6 +172,24 @@ static int walk_end(fmq_bounds *bounds, int64_t position, fmq_slice *out) {
     return result;
 }
 
+/* End before a batch that the index knows, the header of which was just read, without looking for
+ * more: when it does not fit, or when so much was found that little is lost. */
+static bool end_at_entry(const fmq_bounds *bounds, int64_t position, const fmq_batch_header *h,
+                         fmq_slice *out) {
+    int64_t size = position - out->position;
+    bool fits =
+        fmq_batch_last_offset(h) < bounds->limit_offset && size + h->size <= bounds->max_bytes;
+    bool enough = size >= EARLY_END_BYTES && size >= bounds->max_bytes - bounds->max_bytes / 8;
+    if ((fits && !enough) || h->base_offset <= out->base_offset) {
+        return false;
+    }
+    set_end(out, position, h->base_offset, bounds);
+    /* The header's page, where that has the slice's last byte, too. */
+    out->end_is_cached = position % PAGE_BYTES != 0 &&
+                         fmq_trust_covers(&out->segment->trust, position, position + 1);
+    return true;
+}
+
 static int find_end(fmq_log *log, fmq_bounds *bounds, fmq_slice *out) {
     fmq_segment *segment = out->segment;
     if (find_known_end(log, bounds, out)) {
@@ -183,7 +203,11 @@ static int find_end(fmq_log *log, fmq_bounds *bounds, fmq_slice *out) {
     fmq_index_entry entry = fmq_index_boundary(&segment->index, out->position + bounds->max_bytes,
                                                bounds->limit_offset - segment->base_offset);
     if (entry.position > out->position) {
-        result = fmq_segment_check_entry(segment, &entry);
+        fmq_batch_header h;
+        result = fmq_segment_check_entry(segment, &entry, &h);
+        if (result == 1 && end_at_entry(bounds, entry.position, &h, out)) {
+            return FMQ_OK;
+        }
         if (result == 1) {
             result = walk_end(bounds, entry.position, out);
         } else if (result == 0) {
@@ -252,7 +276,9 @@ void fmq_slice_probe(const fmq_slice *slice) {
     int fd = fmq_segment_pin(segment);
     if (fd >= 0) {
         fmq_distrust_cold(segment->env, &segment->trust, fd, slice->position, readable);
-        fmq_distrust_cold(segment->env, &segment->trust, fd, end - 1, readable);
+        if (!slice->end_is_cached) {
+            fmq_distrust_cold(segment->env, &segment->trust, fd, end - 1, readable);
+        }
         if (!fmq_slice_is_trusted(slice)) { /* what is read ahead when this is checked */
             fmq_distrust_cold(segment->env, &segment->trust, fd, end, readable);
         }

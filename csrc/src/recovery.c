@@ -155,7 +155,7 @@ static int trust_below(fmq_recoverer *r, fmq_segment *segment) {
     segment->max_timestamp = end.timestamp;
     segment->max_timestamp_last = end.timestamp_relative;
     int64_t position = end.position, end_offset = -1;
-    result = fmq_segment_check_entry(segment, &(fmq_index_entry){end.relative, end.position});
+    result = fmq_segment_check_entry(segment, &(fmq_index_entry){end.relative, end.position}, NULL);
     if (result != 1) {
         return result;
     }

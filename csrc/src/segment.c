@@ -134,7 +134,8 @@ int fmq_segment_peek(const fmq_segment *segment, fmq_scan *scan, fmq_batch_heade
     return result;
 }
 
-int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry) {
+int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry,
+                            fmq_batch_header *header) {
     uint8_t bytes[FMQ_BATCH_HEADER_SIZE];
     fmq_batch_header h;
     if (entry->position == 0) {
@@ -154,9 +155,15 @@ int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry) 
     if (result != FMQ_OK) {
         return result;
     }
-    return fmq_batch_parse(bytes, sizeof bytes, &h) == FMQ_OK &&
-           h.base_offset >= segment->base_offset && h.base_offset <= INT64_MAX - INT32_MAX &&
-           fmq_batch_last_offset(&h) - segment->base_offset == entry->relative;
+    if (fmq_batch_parse(bytes, sizeof bytes, &h) != FMQ_OK ||
+        h.base_offset < segment->base_offset || h.base_offset > INT64_MAX - INT32_MAX ||
+        fmq_batch_last_offset(&h) - segment->base_offset != entry->relative) {
+        return 0;
+    }
+    if (header != NULL) {
+        *header = h;
+    }
+    return 1;
 }
 
 int fmq_segment_seek(fmq_segment *segment, int32_t index_interval_bytes, int64_t offset,
@@ -172,7 +179,7 @@ int fmq_segment_seek(fmq_segment *segment, int32_t index_interval_bytes, int64_t
         return result;
     }
     fmq_index_entry entry = fmq_index_floor(&segment->index, relative);
-    result = fmq_segment_check_entry(segment, &entry);
+    result = fmq_segment_check_entry(segment, &entry, NULL);
     if (result == 0) {
         result = fmq_segment_rebuild(segment, index_interval_bytes, &whole);
         entry = fmq_index_floor(&segment->index, relative);
@@ -225,8 +232,8 @@ int fmq_segment_load_stats(fmq_segment *segment, int32_t index_interval_bytes, b
     if (!segment->index.loaded) {
         result = fmq_index_read_end(segment->env, segment->dir, segment->base_offset, &end);
         if (result == FMQ_OK) {
-            result =
-                fmq_segment_check_entry(segment, &(fmq_index_entry){end.relative, end.position});
+            result = fmq_segment_check_entry(segment,
+                                             &(fmq_index_entry){end.relative, end.position}, NULL);
             result = result == 1 ? FMQ_OK : result == 0 ? FMQ_ERR_CORRUPT_MESSAGE : result;
         }
     }

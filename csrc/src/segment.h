@@ -105,8 +105,10 @@ int fmq_segment_load_index(fmq_segment *segment, int32_t index_interval_bytes, b
 /* fmq_scan_peek for readers: offsets that do not belong into the segment are bad bytes, too. */
 int fmq_segment_peek(const fmq_segment *segment, fmq_scan *scan, fmq_batch_header *out);
 
-/* Is there a batch at `entry->position` that ends at its offset?  1, 0, -errno. */
-int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry);
+/* Is there a batch at `entry->position` that ends at its offset?  1, 0, -errno.  `header`, if
+ * given, becomes the batch's, unless the entry is that of the first one. */
+int fmq_segment_check_entry(fmq_segment *segment, const fmq_index_entry *entry,
+                            fmq_batch_header *header);
 
 /* Position of a batch start from which a walk comes to `offset`.  An index that lies is rebuilt.
  * FMQ_OK or -errno. */

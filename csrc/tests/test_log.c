@@ -145,6 +145,43 @@ static void reads_what_was_appended(void) {
 }
 
 /* On the real file system: the directory gets its new name, a held slice can still be read. */
+/* Large slices may end a little early, but at a batch, and what follows begins there. */
+static void large_reads_end_at_batches(void) {
+    set_up();
+    uint64_t seed = 3;
+    fmq_log_config config = fixture_config();
+    config.segment_bytes = 400000;
+    fmq_log *log;
+    CHECK_EQ(fixture_open(fmq_env_system(), files, dir, &config, 0, false, &log, NULL), 0);
+    for (int i = 0; i < 1500; i++) {
+        append_random(log, &seed);
+    }
+    const uint32_t max_bytes = 100000;
+    int64_t end = fmq_log_end(log);
+    int next = 0, short_of = 0, slices = 0;
+    for (int64_t offset = 0; offset < end; slices++) {
+        fmq_slice slice;
+        CHECK_EQ(fmq_log_read(log, offset, end, max_bytes, true, &slice), FMQ_OK);
+        REQUIRE(slice.segment != NULL);
+        CHECK_EQ(slice.base_offset, offset);
+        CHECK(slice.size <= max_bytes);
+        size_t size = 0;
+        while (size < slice.size) {
+            size += model[next++].size;
+        }
+        CHECK_EQ(size, slice.size);
+        CHECK_EQ(slice.next_offset, model[next - 1].next_offset);
+        short_of += slice.size < max_bytes - max_bytes / 8;
+        offset = slice.next_offset;
+        fmq_segment_unref(slice.segment);
+    }
+    CHECK_EQ(next, model_count);
+    CHECK(short_of <= fmq_log_segment_count(log)); /* only where a segment ends */
+    CHECK(slices > short_of);
+    CHECK_EQ(fmq_log_close(log, true), FMQ_OK);
+    tear_down();
+}
+
 static void deletes_with_a_rename(void) {
     set_up();
     fmq_log_config config = fixture_config();
@@ -218,6 +255,7 @@ static void holds_little_memory_when_idle(void) {
 int main(void) {
     RUN(deletes_with_a_rename);
     RUN(holds_little_memory_when_idle);
+    RUN(large_reads_end_at_batches);
     RUN(reads_what_was_appended);
     return check_report();
 }

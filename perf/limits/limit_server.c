@@ -10,10 +10,10 @@
  *
  * So it does what a broker cannot avoid, and nothing of what makes it one: no parsing, no
  * validation, no topics, no waiting.  `--sndbuf` sets the send buffer of its sockets, as brokers
- * do; 0 leaves the system's default.  The file wraps at `--wrap` bytes; `--chunk` is the size of
- * the writes that make it: of small ones the page cache keeps small pieces, which cost more to look
- * up and to send.  It prints its port, then one JSON line when its input is closed or SIGTERM
- * comes.
+ * do; 0 leaves the system's default; so does `--congestion` for the algorithm that paces them.  The
+ * file wraps at `--wrap` bytes; `--chunk` is the size of the writes that make it: of small ones the
+ * page cache keeps small pieces, which cost more to look up and to send.  It prints its port, then
+ * one JSON line when its input is closed or SIGTERM comes.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -258,7 +258,7 @@ static void prepare_file(const char *path, size_t chunk) {
 int main(int argc, char **argv) {
     bench_option options[] = {{"mode", "echo"},     {"file", "limit.dat"}, {"wrap", "1073741824"},
                               {"bytes", "1048576"}, {"cpu", "-1"},         {"port", "0"},
-                              {"sndbuf", "0"},      {"chunk", "1048576"}};
+                              {"sndbuf", "0"},      {"chunk", "1048576"},  {"congestion", ""}};
     size_t count = sizeof options / sizeof *options;
     bench_options(argc, argv, options, count);
     server.mode = parse_mode(bench_text(options, count, "mode"));
@@ -273,6 +273,11 @@ int main(int argc, char **argv) {
     sigaction(SIGINT, &action, NULL);
     uint16_t port = (uint16_t)bench_number(options, count, "port");
     int listener = bench_listen(&port);
+    const char *congestion = bench_text(options, count, "congestion");
+    if (*congestion && setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, congestion,
+                                  (socklen_t)strlen(congestion)) != 0) {
+        bench_die("--congestion");
+    }
     server.epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (server.epoll < 0 || epoll_ctl(server.epoll, EPOLL_CTL_ADD, listener, &event) != 0) {

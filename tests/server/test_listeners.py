@@ -42,6 +42,32 @@ async def test_accepts_and_hands_over_with_the_peers_address(nursery, send_buffe
     listener.close()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="Linux has that option")
+def test_connections_within_the_machine_are_not_paced(monkeypatch):
+    paced = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        paced.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+    except OSError:
+        pytest.skip("this kernel has no BBR, or only root may choose it")
+    finally:
+        paced.close()
+
+    class Paced(socket.socket):
+        """As on a machine where BBR is the default."""
+
+        def __init__(self, family, kind):
+            super().__init__(family, kind)
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+
+    monkeypatch.setattr("fastmq.server.listeners.socket.socket", Paced)
+    used = {}
+    for host in ("127.0.0.1", "0.0.0.0"):
+        (sock,) = bind_sockets(host, 0)
+        used[host] = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+        sock.close()
+    assert used == {"127.0.0.1": b"reno", "0.0.0.0": b"bbr"}
+
+
 def test_port_taken_says_so():
     first = open_listener(0, spec())
     try:

@@ -59,6 +59,7 @@ typedef struct fmq_slice {
     uint32_t size;        /* bytes */
     int64_t base_offset;  /* of the first batch */
     int64_t next_offset;  /* first offset after the last batch */
+    bool end_is_cached;   /* its last byte was in the page cache when it was looked up */
 } fmq_slice;
 
 /* ---- the log --------------------------------------------------------------------------------*/
@@ -150,8 +151,9 @@ int fmq_log_append(fmq_log *log, fmq_append *append);
 /* Find whole batches for a reader.  The slice begins with the batch that contains `offset` (or the
  * first after it), ends at or before `limit_offset` (exclusive: high watermark, last stable offset
  * or log end; always a batch boundary) and within `max_bytes`; with `min_one` the first batch is
- * returned even when it is larger.  One slice never spans segments.  At `limit_offset`: FMQ_OK with
- * size 0.  Returns FMQ_ERR_OFFSET_OUT_OF_RANGE outside [log start, log end];
+ * returned even when it is larger.  One slice never spans segments.  A slice of 64 KiB or more may
+ * end where the index knows a batch, up to an eighth before `max_bytes`.  At `limit_offset`: FMQ_OK
+ * with size 0.  Returns FMQ_ERR_OFFSET_OUT_OF_RANGE outside [log start, log end];
  * FMQ_ERR_CORRUPT_MESSAGE when the header of the first batch is damaged (damage behind it ends the
  * slice before); -errno. */
 int fmq_log_read(fmq_log *log, int64_t offset, int64_t limit_offset, uint32_t max_bytes,
