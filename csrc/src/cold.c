@@ -8,6 +8,7 @@
  */
 #include "engine_internal.h"
 #include "fastmq/crc32c.h"
+#include "fastmq/repair.h"
 
 #include <signal.h>
 
@@ -393,4 +394,64 @@ void fmq_cold_stop(fmq_engine *engine) {
     fmq_lock_take(&engine->lock);
     fmq_cold_collect(engine);
     fmq_lock_give(&engine->lock);
+}
+
+/* ---- reading for the sake of it -------------------------------------------------------------*/
+
+static int scrub_locked(fmq_partition *partition, int64_t offset, uint32_t max_bytes,
+                        int64_t *next) {
+    fmq_engine *engine = partition->engine;
+    int rc = fmq_partition_open(partition);
+    if (rc != FMQ_OK) {
+        return rc;
+    }
+    int64_t limit = partition->high_watermark;
+    if (fmq_corrupt_check(partition, offset, &limit) != FMQ_OK) {
+        return FMQ_ERR_CORRUPT_MESSAGE;
+    }
+    if (offset >= limit) {
+        return FMQ_OK;
+    }
+    fmq_cold_item item = {.partition = partition, .corrupt_begin = -1};
+    rc = fmq_log_read(partition->log, offset, limit, max_bytes, true, &item.slice);
+    if (rc == FMQ_ERR_CORRUPT_MESSAGE) {
+        fmq_corrupt_note(partition, offset, offset + 1);
+    }
+    if (rc != FMQ_OK || item.slice.size == 0) {
+        return rc;
+    }
+    uint8_t *buf = fmq_alloc(engine->env, COLD_BUFFER_BYTES);
+    rc = buf == NULL ? -ENOMEM : fmq_log_chain(partition->log, &item.slice, &item.chain);
+    item.fd = rc == FMQ_OK ? fmq_segment_pin(item.slice.segment) : rc;
+    if (item.fd >= 0) {
+        item.good_end = item.slice.position;
+        fmq_lock_give(&engine->lock);
+        check_item(engine->env, &item, buf);
+        fmq_lock_take(&engine->lock);
+        bool is_cut = fmq_segment_truncated_below(item.slice.segment,
+                                                  item.slice.position + item.slice.size);
+        if (!is_cut) {
+            fmq_slice_trust(&item.slice, item.good_end);
+            *next = item.slice.next_offset;
+        }
+        if (!is_cut && item.corrupt_begin >= 0) {
+            fmq_corrupt_note(partition, item.corrupt_begin, item.corrupt_end);
+            *next = item.corrupt_begin;
+            rc = FMQ_ERR_CORRUPT_MESSAGE;
+        }
+        fmq_segment_unpin(item.slice.segment);
+    }
+    fmq_free(engine->env, buf);
+    fmq_segment_unref(item.slice.segment);
+    return item.fd < 0 ? item.fd : rc;
+}
+
+int fmq_partition_scrub(fmq_partition *partition, int64_t offset, uint32_t max_bytes,
+                        int64_t *next) {
+    *next = offset;
+    fmq_lock_take(&partition->engine->lock);
+    int rc = scrub_locked(partition, offset, max_bytes, next);
+    fmq_engine_wake(partition->engine);
+    fmq_lock_give(&partition->engine->lock);
+    return rc;
 }

@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 
+#include "fastmq/crc32c.h"
 #include "paths.h"
 #include "scan.h"
 
 #define FILE_NAME "leader-epoch-checkpoint"
 #define LINE_MAX_SIZE 40
+/* A CRC-32C of the text follows the last line, where Kafka's readers see white space: a space or a
+ * tab for each bit, the highest first.  Kafka's own files have none. */
+#define CHECKSUM_SIZE 32
 #define FILE_SIZE_MAX (64 << 20)
 
 void fmq_epochs_free(const fmq_env *env, fmq_epochs *epochs) {
@@ -61,6 +65,31 @@ void fmq_epochs_truncate_start(fmq_epochs *epochs, int64_t offset) {
     epochs->dirty = true;
 }
 
+bool fmq_epochs_learn(const fmq_env *env, fmq_epochs *epochs, int32_t epoch, int64_t offset) {
+    int32_t i = fmq_epochs_floor_offset(epochs, offset);
+    int32_t before = i < 0 ? -1 : epochs->entries[i].epoch;
+    fmq_epoch *next = i + 1 < (int32_t)epochs->count ? &epochs->entries[i + 1] : NULL;
+    if (epoch < before || (next != NULL && epoch > next->epoch)) {
+        return false;
+    }
+    if (epoch <= before) {
+        return true;
+    }
+    if (i >= 0 && epochs->entries[i].start_offset == offset) {
+        return false;
+    }
+    if (next != NULL && epoch == next->epoch) {
+        next->start_offset = offset;
+    } else if (fmq_epochs_reserve(env, epochs) == FMQ_OK) { /* without memory it is not known */
+        memmove(&epochs->entries[i + 2], &epochs->entries[i + 1],
+                (epochs->count - (uint32_t)(i + 1)) * sizeof(fmq_epoch));
+        epochs->entries[i + 1] = (fmq_epoch){.epoch = epoch, .start_offset = offset};
+        epochs->count++;
+    }
+    epochs->dirty = true;
+    return true;
+}
+
 int32_t fmq_epochs_floor_epoch(const fmq_epochs *epochs, int32_t epoch) {
     int32_t i = (int32_t)epochs->count - 1;
     while (i >= 0 && epochs->entries[i].epoch > epoch) {
@@ -90,8 +119,36 @@ static int write_file(const fmq_env *env, const char *path, const char *text, si
     return result != FMQ_OK ? result : closed;
 }
 
+static void put_checksum(char *text, size_t *size) {
+    uint32_t crc = fmq_crc32c(0, text, *size);
+    char *at = text + *size - 1; /* before the end of the last line */
+    for (int bit = CHECKSUM_SIZE - 1; bit >= 0; bit--) {
+        *at++ = (crc >> bit) & 1 ? '\t' : ' ';
+    }
+    *at = '\n';
+    *size += CHECKSUM_SIZE;
+}
+
+/* Take the checksum away; false when it does not fit.  A text without one stays as it is. */
+static bool take_checksum(char *text, size_t *size) {
+    if (*size < CHECKSUM_SIZE + 2 || text[*size - 1] != '\n') {
+        return true;
+    }
+    char *at = text + *size - 1 - CHECKSUM_SIZE;
+    uint32_t crc = 0;
+    for (int i = 0; i < CHECKSUM_SIZE; i++) {
+        if (at[i] != ' ' && at[i] != '\t') {
+            return true; /* if it is a part of one, it will not pass for a number */
+        }
+        crc = crc << 1 | (at[i] == '\t');
+    }
+    *at = '\n';
+    *size -= CHECKSUM_SIZE;
+    return crc == fmq_crc32c(0, text, *size);
+}
+
 int fmq_epochs_write(const fmq_env *env, fmq_epochs *epochs, const char *dir, const char *suffix) {
-    size_t room = ((size_t)epochs->count + 2) * LINE_MAX_SIZE;
+    size_t room = ((size_t)epochs->count + 2) * LINE_MAX_SIZE + CHECKSUM_SIZE;
     char *text = fmq_alloc(env, room);
     if (text == NULL) {
         return -ENOMEM;
@@ -100,6 +157,9 @@ int fmq_epochs_write(const fmq_env *env, fmq_epochs *epochs, const char *dir, co
     for (uint32_t i = 0; i < epochs->count; i++) {
         size += (size_t)snprintf(text + size, room - size, "%" PRId32 " %" PRId64 "\n",
                                  epochs->entries[i].epoch, epochs->entries[i].start_offset);
+    }
+    if (epochs->count > 0) {
+        put_checksum(text, &size);
     }
     char path[FMQ_PATH_MAX];
     fmq_path_name(path, dir, FILE_NAME, suffix);
@@ -198,7 +258,9 @@ int fmq_epochs_load(const fmq_env *env, fmq_epochs *epochs, const char *dir) {
     }
     env->close(env->ctx, fd);
     if (result == FMQ_OK) {
-        result = parse_file(env, epochs, text, text + size);
+        size_t length = (size_t)size;
+        result = take_checksum(text, &length) ? parse_file(env, epochs, text, text + length)
+                                              : FMQ_ERR_CORRUPT_MESSAGE;
     }
     fmq_free(env, text);
     if (result != FMQ_OK) {

@@ -26,6 +26,9 @@ int fmq_epochs_reserve(const fmq_env *env, fmq_epochs *epochs);
 /* A batch of `epoch` was stored at `offset`.  An epoch that is not newer than the last, or
  * negative, changes nothing. */
 void fmq_epochs_assign(fmq_epochs *epochs, int32_t epoch, int64_t offset);
+/* A batch of `epoch` is stored at `offset`, in the middle of the log: take it in where it was not
+ * known.  False when it does not fit between what is. */
+bool fmq_epochs_learn(const fmq_env *env, fmq_epochs *epochs, int32_t epoch, int64_t offset);
 /* Forget epochs that began at or after `offset`. */
 void fmq_epochs_truncate_end(fmq_epochs *epochs, int64_t offset);
 /* Forget epochs that ended at or before `offset`; the one current there begins there now. */

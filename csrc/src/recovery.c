@@ -383,7 +383,8 @@ int fmq_log_recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point,
         result = fmq_log_load_producers(log, list, r.expected, FMQ_RECALL_BYTES);
     }
     if (result == FMQ_OK) {
-        result = fmq_log_load_epochs(log, r.expected);
+        /* Below the point the file is as good as the batches, which may be damaged. */
+        result = fmq_log_load_epochs(log, r.expected > recovery_point ? r.expected : recovery_point);
     }
     if (result == FMQ_OK) {
         result = scan_from(&r, first);

@@ -35,14 +35,23 @@ static int replay_segment(fmq_log *log, fmq_segment *segment, int64_t from, int6
             }
             fmq_producers_update(&log->producers, &h, &marker);
         }
+        int32_t epoch = h.leader_epoch;
+        int64_t offset = h.base_offset;
+        fmq_scan_advance(&scan, &h);
         if (with_epochs) {
             result = fmq_epochs_reserve(log->env, &log->epochs);
             if (result != FMQ_OK) {
                 break;
             }
-            fmq_epochs_assign(&log->epochs, h.leader_epoch, h.base_offset);
+            /* No CRC covers epochs: one that goes down again behind it is damaged. */
+            result = fmq_scan_peek(&scan, &h);
+            if (result < 0) {
+                break;
+            }
+            if (result != 1 || h.leader_epoch >= epoch) {
+                fmq_epochs_assign(&log->epochs, epoch, offset);
+            }
         }
-        fmq_scan_advance(&scan, &h);
     }
     fmq_segment_unpin(segment);
     fmq_free(log->env, buf);

@@ -12,6 +12,8 @@ from libc.stdint cimport (
 
 cdef extern from "fastmq/base.h" nogil:
     enum:
+        FMQ_ERR_CORRUPT_MESSAGE
+    enum:
         FMQ_PATH_MAX
     uint32_t fmq_load_be32(const uint8_t *p)
     uint64_t fmq_load_be64(const uint8_t *p)
@@ -362,3 +364,29 @@ cdef extern from "fastmq/replication.h" nogil:
     int fmq_fetcher_apply(fmq_fetcher *fetcher, const uint8_t *data, size_t size,
                           fmq_fetch_result *out)
     void fmq_fetcher_resume(fmq_fetcher *fetcher, fmq_partition *partition)
+
+cdef extern from "fastmq/repair.h" nogil:
+    ctypedef struct fmq_damage:
+        int64_t begin
+        int64_t end
+
+    int32_t fmq_partition_damage(fmq_partition *partition, fmq_damage *out, int32_t room)
+
+    ctypedef struct fmq_repair:
+        int64_t segment_base
+        int64_t position
+        int64_t offset
+        bint is_certain
+        bint has_reached_end
+        bint ends_in_good
+        int32_t replaced
+        int64_t replaced_bytes
+        const char *reason
+
+    int fmq_partition_repair_begin(fmq_partition *partition, int64_t offset, int64_t before,
+                                   fmq_repair *out)
+    int fmq_partition_repair(fmq_partition *partition, int32_t leader_epoch, fmq_repair *repair,
+                             const uint8_t *data, size_t size)
+    int fmq_partition_repaired(fmq_partition *partition, int64_t begin, int64_t end)
+    int fmq_partition_scrub(fmq_partition *partition, int64_t offset, uint32_t max_bytes,
+                            int64_t *next)

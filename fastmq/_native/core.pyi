@@ -159,10 +159,41 @@ class Partition:
     def apply_retention(self, now_ms: int) -> int: ...  # segments deleted
     def roll_if_due(self, now_ms: int) -> None: ...
     def expire_producers(self, now_ms: int) -> int: ...
+    def damage(self) -> list[tuple[int, int]]:
+        """Return the offset ranges [begin, end) that are known to be damaged."""
+
+    def repaired(self, begin: int, end: int) -> None:
+        """Let readers try again what lies in [begin, end)."""
+
+    def scrub(self, offset: int, max_bytes: int) -> tuple[int, bool]:
+        """Read and check what is stored from an offset on; return where to go on, and whether that
+        is damaged. At the high watermark it is the offset itself."""
+
     def flush(self) -> int: ...  # returns the new recovery point
     def close(self, *, clean: bool) -> None: ...
     def delete(self, renamed_path: str) -> None:
         """Stop serving, answer all waiters UNKNOWN_TOPIC_OR_PARTITION, rename the directory."""
+
+@final
+class Repair:
+    """Put another replica's batches in the place of damaged ones, from a batch before `offset` and
+    `before` on. Raises PartitionError."""
+
+    def __init__(self, partition: Partition, offset: int, before: int) -> None: ...
+    @property
+    def offset(self) -> int: ...  # to ask the other replica for
+    @property
+    def is_certain(self) -> bool: ...
+    @property
+    def has_reached_end(self) -> bool: ...
+    @property
+    def ends_in_good(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    def take(self, batches: bytes | bytearray | memoryview, leader_epoch: int) -> tuple[int, int]:
+        """Go on with whole batches from `offset` on; return how many batches and bytes were
+        replaced. Blocks on the disk. Raises PartitionError: CORRUPT_MESSAGE = begin again before
+        this place, INVALID_RECORD = they cannot stand here, FENCED_LEADER_EPOCH, -EAGAIN."""
 
 @final
 class Engine:

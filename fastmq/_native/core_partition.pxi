@@ -334,6 +334,28 @@ cdef class Partition:
             rc = fmq_partition_expire_producers(self.handle, now_ms)
         return rc
 
+    def damage(self):
+        cdef fmq_damage found[64]
+        cdef int32_t count
+        with nogil:
+            count = fmq_partition_damage(self.handle, found, 64)
+        return sorted((found[i].begin, found[i].end) for i in range(min(count, 64)))
+
+    def repaired(self, int64_t begin, int64_t end):
+        cdef int rc
+        with nogil:
+            rc = fmq_partition_repaired(self.handle, begin, end)
+        check(rc, f"opening {self.topic}-{self.index}")
+
+    def scrub(self, int64_t offset, uint32_t max_bytes):
+        cdef int64_t following = offset
+        cdef int rc
+        with nogil:
+            rc = fmq_partition_scrub(self.handle, offset, max_bytes, &following)
+        if rc != FMQ_ERR_CORRUPT_MESSAGE:
+            check(rc, f"reading {self.topic}-{self.index} at offset {offset}")
+        return following, rc == FMQ_ERR_CORRUPT_MESSAGE
+
     def flush(self):
         cdef int64_t recovery_point = 0
         cdef int rc
@@ -355,3 +377,46 @@ cdef class Partition:
         with nogil:
             rc = fmq_partition_delete(self.handle, path)
         check(rc, f"deleting {self.topic}-{self.index}")
+
+
+cdef class Repair:
+    cdef fmq_repair state
+    cdef Partition partition
+
+    def __init__(self, Partition partition not None, int64_t offset, int64_t before):
+        cdef int rc
+        self.partition = partition
+        with nogil:
+            rc = fmq_partition_repair_begin(partition.handle, offset, before, &self.state)
+        check(rc, f"repairing {partition.topic}-{partition.index} at offset {offset}")
+
+    @property
+    def offset(self):
+        return self.state.offset
+
+    @property
+    def is_certain(self):
+        return self.state.is_certain
+
+    @property
+    def has_reached_end(self):
+        return self.state.has_reached_end
+
+    @property
+    def ends_in_good(self):
+        return self.state.ends_in_good
+
+    @property
+    def reason(self):
+        return "" if self.state.reason == NULL else self.state.reason.decode()
+
+    def take(self, batches, int32_t leader_epoch):
+        cdef Py_buffer view
+        cdef int rc
+        PyObject_GetBuffer(batches, &view, PyBUF_SIMPLE)
+        with nogil:
+            rc = fmq_partition_repair(self.partition.handle, leader_epoch, &self.state,
+                                      <const uint8_t *>view.buf, <size_t>view.len)
+        PyBuffer_Release(&view)
+        check(rc, f"repairing {self.partition.topic}-{self.partition.index}: {self.reason}")
+        return self.state.replaced, self.state.replaced_bytes

@@ -40,6 +40,7 @@ from fastmq.cluster.controller import (
 from fastmq.cluster.departure import plan_unregister
 from fastmq.cluster.election import (
     TopicRules,
+    plan_distrust,
     plan_lost_directories,
     plan_power_loss,
     rules_of,
@@ -115,6 +116,7 @@ __all__ = [
     "plan_config",
     "plan_create_topics",
     "plan_delete_topics",
+    "plan_distrust",
     "plan_elections",
     "plan_lost_directories",
     "plan_moves",

@@ -5,6 +5,11 @@ epoch are compared, so two changes on their way cannot undo each other. Who is f
 registered anew since the leader heard of it, is not let in: what it acknowledged, an earlier life
 of it did.
 
+Any member may take itself out of the set, as one does that finds damage in what it stores: a new
+epoch begins then, in which it is in sync only once it has fetched again. Where it leads, another
+member leads afterwards. It stays a member where fewer than `min.insync.replicas` would be left.
+Kafka has nothing like it.
+
 Source: KIP-497, KIP-841, KIP-903.
 """
 
@@ -12,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fastmq.cluster.changes import Change, PutPartition
-from fastmq.cluster.election import RulesOf, default_rules, with_isr
+from fastmq.cluster.election import RulesOf, TopicRules, default_rules, led_by, with_isr
 from fastmq.cluster.image import ClusterImage
 from fastmq.cluster.state import PartitionState
 from fastmq.errors import ErrorCode
@@ -65,6 +70,15 @@ def plan_alter_partition(
     answers = []
     for proposal in proposals:
         state = _state(image, proposal)
+        if state is not None and _is_retreat(state, leader_id, proposal):
+            rules = rules_of(image.topic_names[proposal.topic_id])
+            after, error = _retreat(state, leader_id, proposal, live, rules)
+            if after is not state:
+                changes.append(
+                    PutPartition(proposal.topic_id, proposal.partition, after, state.revision)
+                )
+            answers.append(IsrAnswer(proposal.topic_id, proposal.partition, error, after))
+            continue
         error = _judge(state, leader_id, proposal, live)
         if state is not None and error is ErrorCode.NONE:
             before = state
@@ -85,6 +99,36 @@ def _state(image: ClusterImage, proposal: IsrProposal) -> PartitionState | None:
     if topic is None or not 0 <= proposal.partition < len(topic.partitions):
         return None
     return topic.partitions[proposal.partition]
+
+
+def _is_retreat(state: PartitionState, broker_id: int, proposal: IsrProposal) -> bool:
+    members = {broker for broker, _ in proposal.isr}
+    return broker_id in state.isr and members == set(state.isr) - {broker_id}
+
+
+def _retreat(
+    state: PartitionState,
+    broker_id: int,
+    proposal: IsrProposal,
+    live: Mapping[int, int],
+    rules: TopicRules,
+) -> tuple[PartitionState, ErrorCode]:
+    """Return the state without a member that leaves by itself."""
+    if (proposal.leader_epoch, proposal.partition_epoch) != (
+        state.leader_epoch,
+        state.partition_epoch,
+    ):
+        return state, ErrorCode.INVALID_UPDATE_VERSION
+    isr = tuple(broker for broker in state.isr if broker != broker_id)
+    leads = state.leader == broker_id
+    leader = next((r for r in state.replicas if r in isr and r in live), -1)
+    if leader < 0 or (not leads and state.leader not in live):
+        return state, ErrorCode.INELIGIBLE_REPLICA
+    may_leave = len(isr) >= min(rules.min_insync, len(state.replicas))
+    if not may_leave and not leads:
+        return state, ErrorCode.INELIGIBLE_REPLICA
+    after = state._replace(isr=isr, elr=()) if may_leave else state
+    return led_by(after, leader if leads else state.leader), ErrorCode.NONE
 
 
 def _judge(

@@ -18,7 +18,7 @@ them.
 Source: KIP-966, KIP-106.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from fastmq.cluster.changes import Change, ConfigKind, PutPartition
@@ -34,6 +34,7 @@ __all__ = [
     "default_rules",
     "elect",
     "led_by",
+    "plan_distrust",
     "plan_lost_directories",
     "plan_power_loss",
     "rules_of",
@@ -193,6 +194,27 @@ def plan_lost_directories(
         if after.last_known == broker_id:
             after = after._replace(last_known=NO_LEADER)
         changes.append(PutPartition(topic_id, index, after, state.revision))
+    return changes
+
+
+def plan_distrust(
+    image: ClusterImage, broker_id: int, partitions: Iterable[tuple[str, int]]
+) -> list[Change]:
+    """Plan that a broker counts as complete no more where it has found that records are missing.
+
+    Args:
+        image: the cluster.
+        broker_id: starts anew.
+        partitions: (topic, index).
+    """
+    changes: list[Change] = []
+    for name, index in partitions:
+        state = image.partition(name, index)
+        if state is None or len(state.replicas) == 1:
+            continue
+        if broker_id in state.isr or broker_id in state.elr:
+            after = _without_trust(state, broker_id)
+            changes.append(PutPartition(image.topics[name].id, index, after, state.revision))
     return changes
 
 

@@ -3,10 +3,15 @@
 An offset checkpoint is `0`, the number of entries, then a line `topic partition offset` each. What
 cannot be read completely is refused as a whole: half a checkpoint would pass for knowledge that
 the other partitions begin at 0.
+
+Kafka's formats have no checksum, and a flipped digit passes for another number. So the last line of
+a checkpoint is followed by a CRC-32C of the text before, a space or a tab for each bit, the highest
+first: Kafka's readers split lines at white space. Files that Kafka has written have none, and are
+taken as they are. `meta.properties` has it as a key of its own.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from fastmq.config.properties import parse_properties
 from fastmq.errors import ConfigError
@@ -33,7 +38,7 @@ def encode_offsets(offsets: OffsetTable) -> bytes:
     """Return the text of an offset checkpoint."""
     lines = ["0", str(len(offsets))]
     lines += [f"{topic} {index} {offset}" for (topic, index), offset in sorted(offsets.items())]
-    return ("\n".join(lines) + "\n").encode()
+    return _with_checksum(("\n".join(lines) + "\n").encode(), bool(offsets))
 
 
 def decode_offsets(data: bytes) -> dict[PartitionKey, int]:
@@ -67,7 +72,36 @@ def decode_epochs(data: bytes) -> list[tuple[int, int]]:
     return epochs
 
 
+_CHECKSUM_SIZE: Final = 32
+_SPACES: Final = bytes.maketrans(b"01", b" \t")
+_BITS: Final = bytes.maketrans(b" \t", b"01")
+
+
+def _with_checksum(text: bytes, has_entries: bool) -> bytes:
+    if not has_entries:
+        return text
+    return text[:-1] + f"{_crc32c(text):032b}".encode().translate(_SPACES) + b"\n"
+
+
+def _checked(data: bytes) -> bytes:
+    """Return a text without its checksum."""
+    text, tail = data[: -_CHECKSUM_SIZE - 1], data[-_CHECKSUM_SIZE - 1 :]
+    if len(tail) <= _CHECKSUM_SIZE or tail[-1:] != b"\n" or tail[:-1].strip(b" \t"):
+        return data
+    text += b"\n"
+    if int(tail[:-1].translate(_BITS), 2) != _crc32c(text):
+        raise ValueError("its checksum does not fit")
+    return text
+
+
+def _crc32c(data: bytes) -> int:
+    from fastmq._native.core import crc32c  # loads the engine, which tools do without
+
+    return crc32c(data)
+
+
 def _entries(data: bytes) -> list[str]:
+    data = _checked(data)
     *lines, rest = data.decode(errors="replace").split("\n")
     if rest or len(lines) < 2:
         raise ValueError("the last line is cut")
@@ -112,10 +146,20 @@ class DirectoryIdentity(NamedTuple):
 
 def encode_identity(identity: DirectoryIdentity) -> bytes:
     """Return the text of `meta.properties`, version 1."""
-    return (
+    text = (
         f"version=1\ncluster.id={identity.cluster_id}\nnode.id={identity.node_id}\n"
         f"directory.id={uuid_text(identity.directory_id)}\n"
-    ).encode()
+    )
+    return f"{text}{_CHECKSUM_KEY}={_identity_sum(identity)}\n".encode()
+
+
+_CHECKSUM_KEY: Final = "fastmq.crc32c"
+
+
+def _identity_sum(identity: DirectoryIdentity) -> str:
+    node_id = identity.node_id
+    text = f"{identity.cluster_id} {node_id} {uuid_text(identity.directory_id)}"
+    return f"{_crc32c(text.encode()):08x}"
 
 
 def decode_identity(data: bytes, *, name: str) -> DirectoryIdentity:
@@ -129,8 +173,18 @@ def decode_identity(data: bytes, *, name: str) -> DirectoryIdentity:
     if values.get("version") != "1":
         raise ConfigError(f"{name}: version {values.get('version')!r} is not 1")
     try:
-        return DirectoryIdentity(
+        identity = DirectoryIdentity(
             values["cluster.id"], int(values["node.id"]), uuid_from_text(values["directory.id"])
         )
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"{name}: damaged: {error}") from None
+        raise ConfigError(f"{name}: damaged: {error}; {_CURE}") from None
+    told = values.get(_CHECKSUM_KEY)
+    if told is not None and told != _identity_sum(identity):
+        raise ConfigError(f"{name}: damaged: its checksum does not fit; {_CURE}")
+    return identity
+
+
+_CURE: Final = (
+    "correct cluster.id, node.id and directory.id by those of another data directory or of "
+    f"`fastmq cluster brokers`, and remove the line {_CHECKSUM_KEY}"
+)

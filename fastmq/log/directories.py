@@ -254,6 +254,11 @@ class LogDir:
         data = self._read_small(f"{partition_dir(topic, index)}/{_PARTITION_METADATA}")
         return None if data is None else decode_partition_metadata(data)
 
+    def name_topic(self, topic: str, index: int, topic_id: bytes) -> None:
+        """Write a partition's `partition.metadata` anew, durably."""
+        path = f"{partition_dir(topic, index)}/{_PARTITION_METADATA}"
+        self._disk.write_atomic(self._in(path), encode_partition_metadata(topic_id))
+
     def quarantine(self, topic: str, index: int) -> str:
         """Rename a partition's directory out of the way; return the new path."""
         unique = self._random_bytes(16)
@@ -467,11 +472,12 @@ class LogDirs:
         for key in partitions:
             wanted = expected.get(key)
             carried = None if wanted is None else directory.topic_id_of(*key)
-            if wanted is None or carried not in (None, wanted.topic_id):
+            is_right = carried is not None and wanted is not None and carried == wanted.topic_id
+            if wanted is None or not (carried is None or _is_nearly(carried, wanted.topic_id)):
                 result.strays.append(directory.quarantine(*key))
                 continue
-            if carried is None:
-                directory.create_partitions([NewPartition(*key, wanted.topic_id)])
+            if not is_right:
+                directory.name_topic(*key, wanted.topic_id)
             other = homes.get(key)
             if other is None:
                 homes[key] = directory
@@ -485,6 +491,15 @@ class LogDirs:
         """Give all locks back."""
         for directory in self.directories:
             directory.close()
+
+
+def _is_nearly(carried: bytes, topic_id: bytes) -> bool:
+    """Return whether an id is a topic's, or was before some bits of it flipped.
+
+    Ids of two topics are random: no two share half of their bytes.
+    """
+    same = sum(one == other for one, other in zip(carried, topic_id, strict=True))
+    return same >= len(topic_id) // 2
 
 
 def remove_tree(disk: Disk, path: str) -> None:

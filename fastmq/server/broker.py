@@ -265,6 +265,7 @@ class _Broker:
                     nursery.start_soon(self._replication.run, context, name="replication")
                 if self._membership is not None:
                     context.topics.on_effect = self._membership.note_image
+                    await self._membership.distrust(context.topics.incomplete)
                     await self._membership.enter(_endpoints(context.listeners))
                     nursery.start_soon(self._membership.run, name="membership")
                     nursery.start_soon(context.producer_ids.keep_reserve, name="producer ids")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastmq.server.fetchers import ReplicaFetchers
     from fastmq.server.membership import Membership
     from fastmq.server.remote_ends import RemoteEnds
+    from fastmq.server.repairs import Repairs
 
 __all__ = ["BrokerAddress", "BrokerContext"]
 
@@ -88,6 +89,8 @@ class BrokerContext:
         self.peer_secret = peer_secret
         self.fetchers: ReplicaFetchers | None = None
         self.remote_ends: RemoteEnds | None = None
+        # None: there are no other replicas.
+        self.repairs: Repairs | None = None
         # Set when a follower of ours has caught up; whoever looks replaces it.
         self.replicas_changed = trio.Event()
         # None: this broker stands alone.
@@ -289,6 +292,8 @@ class BrokerContext:
             begin,
             end - 1,
         )
+        if self.repairs is not None:
+            self.repairs.on_corrupt(topic_id, index)
 
     def on_dir_offline(self, dir_id: int, errno: int) -> None:
         """Take note that a directory has failed; with the last one, the broker stops."""

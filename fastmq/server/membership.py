@@ -35,6 +35,7 @@ from fastmq.cluster import (
     PutSession,
     plan_alter_partition,
     plan_cluster,
+    plan_distrust,
     plan_elections,
     plan_preferred_leaders,
     rules_of,
@@ -190,6 +191,25 @@ class Membership:
             f"node.id {state.id} belongs to a running broker at {where} (machine {before.host}); "
             "give this broker another node.id"
         )
+
+    async def distrust(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Leave the in-sync sets of partitions that have lost records here, before `enter`.
+
+        Raises:
+            KafkaError: the store does not answer.
+        """
+        while True:
+            async with self._cluster.lock:
+                changes = plan_distrust(self._cluster.image, self._node_id, partitions)
+                try:
+                    await self._cluster.commit(changes)
+                except ChangedMeanwhileError:
+                    continue
+            if changes:
+                logger.warning(
+                    "%d replicas here have lost records and count as complete no more", len(changes)
+                )
+            return
 
     # Session.
 

@@ -13,6 +13,7 @@ from fastmq.server.in_sync import ControllerLink, InSyncWatch
 from fastmq.server.membership import Membership
 from fastmq.server.peers import PeerCredentials
 from fastmq.server.remote_ends import RemoteEnds
+from fastmq.server.repairs import Repairs
 from fastmq.server.roles import ClusterRoles
 from fastmq.server.world import World
 
@@ -55,7 +56,8 @@ class Replication:
             max_wait_ms=config.get_int("replica.fetch.wait.max.ms"),
             partition_max_bytes=config.get_int("replica.fetch.max.bytes"),
         )
-        self.roles = ClusterRoles(config.node_id, self._fetchers, self._sets)
+        self._repairs = Repairs(config.node_id, self._credentials, self._address_of)
+        self.roles = ClusterRoles(config.node_id, self._fetchers, self._sets, self._repairs.is_held)
 
     @property
     def _image(self) -> ClusterImage:
@@ -75,6 +77,7 @@ class Replication:
     async def run(self, context: BrokerContext) -> None:
         """Fetch what is followed here and look after what is led here, until cancelled."""
         context.fetchers = self._fetchers
+        context.repairs = self._repairs
         context.remote_ends = RemoteEnds(self._credentials, self._address_of)
         decide = self._membership.alter_partition
         link = ControllerLink(self._credentials, self._address_of, decide)
@@ -83,3 +86,4 @@ class Replication:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fetchers.run)
             nursery.start_soon(watch.run)
+            nursery.start_soon(self._repairs.run, context, decide)

@@ -1,6 +1,7 @@
 """What this broker is to each partition that it has: leader, follower, or neither."""
 
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from fastmq._native.core import (
@@ -78,13 +79,22 @@ class ClusterRoles:
         node_id: this broker.
         fetchers: get what is followed here.
         sets: proposals that are under way.
+        is_held: says whether a replica that is out of sync is to stay so for now.
     """
 
-    def __init__(self, node_id: int, fetchers: ReplicaFetchers, sets: InSyncSets) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        fetchers: ReplicaFetchers,
+        sets: InSyncSets,
+        is_held: Callable[[bytes, int], bool] = lambda *_: False,
+    ) -> None:
         self._node_id = node_id
         self._fetchers = fetchers
         self._sets = sets
-        # Of each partition that is followed here: its leader, leader epoch, whether throttled.
+        self._is_held = is_held
+        # Of each partition that is followed here: its leader (none while held), leader epoch,
+        # whether throttled.
         self._following: dict[tuple[bytes, int], tuple[int, int, bool]] = {}
 
     def assume(
@@ -132,17 +142,19 @@ class ClusterRoles:
 
     def _follow(self, handle: Partition, state: PartitionState, *, throttled: bool) -> None:
         key = (handle.topic_id, handle.index)
-        wanted = (state.leader, state.leader_epoch, throttled)
+        is_held = self._node_id not in state.isr and self._is_held(*key)
+        leader = _NO_LEADER if is_held else state.leader
+        wanted = (leader, state.leader_epoch, throttled)
         before = self._following.get(key)
         if before == wanted:
             return
         if before is None or before[:2] != wanted[:2]:
             handle.follow(state.leader_epoch)
         self._following[key] = wanted
-        if state.leader == _NO_LEADER:
+        if leader == _NO_LEADER:
             self._fetchers.release(handle)
         else:
-            self._fetchers.assign(handle, state.leader, throttled=throttled)
+            self._fetchers.assign(handle, leader, throttled=throttled)
 
     def release(self, handle: Partition) -> None:
         """Fetch a partition no more."""

@@ -109,6 +109,9 @@ class RunningTopics:
         # Topics without settings of their own share one pair.
         self._plain: tuple[BrokerConfig, int, TopicConfig, PartitionConfig] | None = None
         self._unclean: dict[Partition, Home] = {}
+        # What the start has found: replicas that have lost records, and damaged ones.
+        self.incomplete: list[tuple[str, int]] = []
+        self.damaged: list[tuple[str, int]] = []
         # Renamed directories that `background` removes.
         self.deletions: deque[str] = deque()
         self.full_directories: set[int] = set()
@@ -219,6 +222,7 @@ class RunningTopics:
             if (directory := state.directory_of(self._node_id)) is not None
         }
         homes, found = self._storage.find_partitions(expected, self._elsewhere)
+        self.incomplete += found.missing
         for topic in topics:
             self._register(topic, 0, homes)
         return found.deletions
@@ -255,6 +259,13 @@ class RunningTopics:
             return
         if found is None:
             return
+        key = handle.topic, handle.index
+        if found["bytes_truncated"] or "left as it is" not in str(
+            found["reason"] or "left as it is"
+        ):
+            self.incomplete.append(key)
+        elif found["reason"]:
+            self.damaged.append(key)
         if found["bytes_truncated"] or found["reason"]:
             logger.warning(
                 "%s: cut %s bytes at offset %s: %s",

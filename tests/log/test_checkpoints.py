@@ -21,8 +21,11 @@ TEXT = b"0\n3\na-b.c 10 0\nb 0 9223372036854775807\nb 1 5\n"
 
 
 def test_offset_checkpoint_has_kafkas_form() -> None:
-    assert encode_offsets(OFFSETS) == TEXT
-    assert decode_offsets(TEXT) == OFFSETS
+    written = encode_offsets(OFFSETS)
+    assert [line.split() for line in written.split(b"\n")] == [
+        line.split() for line in TEXT.split(b"\n")
+    ]
+    assert decode_offsets(written) == decode_offsets(TEXT) == OFFSETS
     assert encode_offsets({}) == b"0\n0\n"
     assert decode_offsets(b"0\n0\n") == {}
 
@@ -64,6 +67,31 @@ def test_mutated_checkpoints_never_raise_anything_else() -> None:
             decode_offsets(bytes(data))
         except ValueError:
             continue
+
+
+def test_every_flipped_bit_of_a_checkpoint_shows() -> None:
+    for data in (encode_offsets(OFFSETS), encode_offsets({("t", 3): 1_000})):
+        for at in range(len(data)):
+            for bit in range(8):
+                flipped = bytearray(data)
+                flipped[at] ^= 1 << bit
+                with pytest.raises(ValueError, match=r"."):
+                    decode_offsets(bytes(flipped))
+
+
+def test_every_flipped_bit_of_an_identity_shows_or_changes_nothing() -> None:
+    identity = DirectoryIdentity("dGVzdC1jbHVzdGVyLWlkIQ", 7, b"\x02" * 16)
+    data = encode_identity(identity)
+    found = 0
+    for at in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            try:
+                assert decode_identity(bytes(flipped), name="meta.properties") == identity
+            except ConfigError:
+                found += 1
+    assert found > 4 * len(data)
 
 
 def test_epoch_checkpoint() -> None:

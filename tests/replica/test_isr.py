@@ -12,6 +12,7 @@ from fastmq.cluster import (
     PutTopic,
     plan_alter_partition,
 )
+from fastmq.cluster.election import TopicRules
 from fastmq.errors import ErrorCode
 from fastmq.replica import InSyncSets, IsrHint
 
@@ -118,7 +119,7 @@ def test_the_controller_commits_a_proposal_on_the_state_it_was_made_on() -> None
         (WANTED, 2, {}, ErrorCode.FENCED_LEADER_EPOCH),
         (WANTED, 1, {"leader_epoch": 6}, ErrorCode.FENCED_LEADER_EPOCH),
         (WANTED, 1, {"partition_epoch": 8}, ErrorCode.INVALID_UPDATE_VERSION),
-        (WANTED._replace(isr=((2, 20),)), 1, {}, ErrorCode.INVALID_REQUEST),
+        (WANTED._replace(isr=((3, 30),)), 1, {}, ErrorCode.INVALID_REQUEST),
         (WANTED._replace(isr=((1, 10), (4, 40))), 1, {}, ErrorCode.INVALID_REQUEST),
         (WANTED._replace(isr=((1, 10), (3, 29))), 1, {}, ErrorCode.INELIGIBLE_REPLICA),
         (WANTED._replace(topic_id=bytes(16)), 1, {}, ErrorCode.UNKNOWN_TOPIC_ID),
@@ -137,3 +138,43 @@ def test_who_is_not_live_may_stay_but_not_come() -> None:
     assert told.error is ErrorCode.NONE
     _, (told,) = plan_alter_partition(image(), 1, [WANTED], {1: 10, 2: 20})
     assert told.error is ErrorCode.INELIGIBLE_REPLICA
+
+
+def retreat(
+    broker: int, min_insync: int = 1, **fields: object
+) -> tuple[ErrorCode, PartitionState | None]:
+    """What becomes of a member that leaves by itself."""
+    picture = image(**fields)
+    before = state_of(picture)
+    isr = tuple((one, -1) for one in before.isr if one != broker)
+    proposal = WANTED._replace(isr=isr)
+    rules = TopicRules(min_insync)
+    _, (told,) = plan_alter_partition(picture, broker, [proposal], LIVE, lambda _: rules)
+    return told.error, told.state
+
+
+def test_a_member_may_leave_by_itself_and_nobody_elects_it() -> None:
+    error, state = retreat(2)
+    assert error is ErrorCode.NONE
+    assert state is not None
+    assert (state.leader, state.isr, state.elr) == (1, (1,), ())
+    # The new epoch forgets how far it had come: it is in sync again once it fetches again.
+    assert (state.leader_epoch, state.partition_epoch) == (6, 8)
+
+
+def test_a_leader_that_leaves_is_followed_by_another_in_sync() -> None:
+    error, state = retreat(1)
+    assert error is ErrorCode.NONE
+    assert state is not None
+    assert (state.leader, state.isr, state.elr) == (2, (2,), ())
+    # Where too few would be left, it gives only the lead away.
+    error, state = retreat(1, min_insync=2)
+    assert error is ErrorCode.NONE
+    assert state is not None
+    assert (state.leader, state.isr) == (2, (1, 2))
+
+
+def test_nobody_leaves_who_cannot_be_spared() -> None:
+    assert retreat(2, min_insync=2)[0] is ErrorCode.INELIGIBLE_REPLICA
+    assert retreat(1, isr=(1,))[0] is not ErrorCode.NONE
+    assert retreat(2, partition_epoch=9)[0] is ErrorCode.INVALID_UPDATE_VERSION
