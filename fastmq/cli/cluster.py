@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastmq.cli.cluster_cordon import cordon, uncordon
+from fastmq.cli.cluster_elect import elect
 from fastmq.cli.cluster_moves import decommission, reassignments, rebalance
 from fastmq.cli.cluster_state import brokers, partitions
 from fastmq.cli.support.options import EXIT_FAILED, Cluster, cluster_options, json_option
@@ -185,5 +186,6 @@ for _command in (
     decommission,
     cordon,
     uncordon,
+    elect,
 ):
     cluster.add_command(_command)

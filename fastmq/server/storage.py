@@ -182,8 +182,8 @@ class Storage:
                 logger.warning(
                     "%d partitions of this broker were in log directories that are not here any "
                     "more: they begin empty, and are copied from others; those that no other "
-                    "replica in sync has wait for the directory to come back, or for an unclean "
-                    "election. If a disk is not mounted: stop, mount it, start again",
+                    "replica in sync has wait for the directory to come back, or `fastmq cluster "
+                    "elect --unclean`. If a disk is not mounted: stop, mount it, start again",
                     len(lost),
                 )
             image = image.load(((change, image.revision) for change in lost), image.revision)

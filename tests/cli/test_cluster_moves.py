@@ -6,6 +6,7 @@ import pytest
 
 from fastmq import Admin, NewTopic, Producer
 from fastmq.cluster.balance import Shift
+from fastmq.errors import KafkaError
 
 from support.cluster import Cluster
 
@@ -15,6 +16,15 @@ def eventually(look):
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def is_back(cluster, node_id):
+    """Whether a broker that was killed takes connections again: then it has entered the cluster."""
+    try:
+        with Admin(cluster.all_addresses[node_id - 1], default_api_timeout_ms=1_000) as admin:
+            return node_id in {one.node_id for one in admin.describe_cluster().brokers}
+    except KafkaError:
+        return False
 
 
 def test_brokers_and_partitions(fastmq, served):
@@ -59,8 +69,8 @@ def test_a_cluster_is_spread_and_a_broker_leaves(call, tmp_path):
             before = cluster.process_of(3)
             before.kill()
             before.wait(10)
-            eventually(lambda: call("cluster", "brokers", "--json", *where).json[2]["serves"])
-            assert call("cluster", "brokers", "--json", *where).json[2]["is_cordoned"]
+            eventually(lambda: is_back(cluster, 3))
+            eventually(lambda: call("cluster", "brokers", "--json", *where).json[2]["is_cordoned"])
             admin.create_topic("still", partitions=4, replication_factor=2)
             (around, still) = admin.describe_topics(["around", "still"])
             assert not any(3 in p.replicas for p in (*around.partitions, *still.partitions))
@@ -153,6 +163,15 @@ def test_looking_again_and_again_ends_with_the_broker(fastmq, served, monkeypatc
         "--watch only looks"
         in fastmq("cluster", "reassignments", "--watch", "1s", "--wait", code=2).err
     )
+
+
+def test_leaders_are_elected(fastmq, served):
+    fastmq("topic", "create", "led", "--partitions", 2)
+    assert "no partition needs another leader" in fastmq("cluster", "elect").err
+    for extra in ((), ("-p", 1), ("--unclean", "--yes")):
+        assert fastmq("cluster", "elect", "-t", "led", *extra, "--json").json == []
+    assert "name each --topic" in fastmq("cluster", "elect", "--unclean", code=2).err
+    assert "needs one --topic" in fastmq("cluster", "elect", "-p", 1, code=2).err
 
 
 def test_a_shift_tells_what_it_copies():

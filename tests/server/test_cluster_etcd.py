@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from fastmq import Admin
 from fastmq import NewTopic as AdminTopic
+from fastmq.cli import main
 from fastmq.errors import KafkaError
 from fastmq.ids import uuid_text
 from fastmq.protocol.messages.describe_topic_partitions import (
@@ -209,7 +211,9 @@ def lose_a_directory(brokers):
         brokers[1].start()
         until(lambda: all(len(part.isr) == 3 for part in parts("copied")))
         judge(producer, read_all(brokers[1], "copied", 2), once=True)
-        admin.elect_leaders([("only", 0)], unclean=True)
+        command = ("cluster", "elect", "-t", "only", "--unclean", "-y", "-b", brokers[0].bootstrap)
+        result = CliRunner().invoke(main, command)
+        assert "elected" in result.output
         until(lambda: parts("only")[0].leader == 2)
 
 
