@@ -84,3 +84,26 @@ def test_requests_that_python_has_count_as_memory_in_use(tmp_path: Path) -> None
     engine.close_connection(conn_id)
     assert engine.metrics()["buffered_bytes"] == 0
     harness.close()
+
+
+def test_a_peer_that_goes_away_gives_back_the_memory_that_others_wait_for(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, max_buffered_bytes=2_000_000)
+    engine = harness.engine
+    greedy = harness.client()
+    greedy.sock.setblocking(False)
+    begun = memoryview(struct.pack(">i", 3_000_000) + bytes(2_999_999))
+    sent, refusals = 0, 0
+    deadline = time.monotonic() + 20
+    while refusals < 20:  # the engine has room for no more, and leaves the rest in the socket
+        assert time.monotonic() < deadline
+        try:
+            sent += greedy.sock.send(begun[sent : sent + 65_536])
+            refusals = 0
+        except BlockingIOError:
+            refusals += engine.metrics()["buffered_bytes"] > 500_000
+            time.sleep(0.001)
+    assert sent < len(begun)
+    greedy.sock.close()
+    until(lambda: engine.metrics()["connections"] == 0)
+    assert engine.metrics()["buffered_bytes"] == 0
+    harness.close()
