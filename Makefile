@@ -90,7 +90,7 @@ rel-store: build ## etcd in trouble and gone for 60 s, clocks that jump; the sam
 
 rel-rot: build ## flip bits in the files of a log, 1,000 times, and in replicas of a cluster
 	FASTMQ_FLIPS=1000 FASTMQ_SEED=$(SEED) $(PYTHON) -m pytest tests/engine/test_bit_rot.py -s -n 0 -o timeout=1200
-	ROT_FLIPS=20 ROT_SEED=$(SEED) $(PYTHON) -m pytest tests/reliability/test_cluster_rot.py -m slow -s -n 0
+	ROT_FLIPS=1000 ROT_SEED=$(SEED) $(PYTHON) -m pytest tests/reliability/test_cluster_rot.py -m slow -s -n 0 -o timeout=3600
 
 reliability: build ## kills, power cuts, full disks; the figures of .ci/run
 	$(PYTHON) -m pytest tests/reliability -m "slow or not slow" -s -n 0

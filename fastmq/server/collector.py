@@ -23,6 +23,7 @@ from fastmq.scaling import GroupLag
 from fastmq.server.context import BrokerContext
 from fastmq.server.coordinators import ShardState
 from fastmq.server.dispatch import Dispatcher
+from fastmq.server.repairs import RepairCounts
 
 __all__ = ["BrokerCollector", "Snapshot", "render", "take_snapshot"]
 
@@ -211,6 +212,29 @@ class BrokerCollector:
             "kafka_log_logmanager_offlinelogdirectorycount",
             "Data directories that have failed.",
             value=offline,
+        )
+
+        if context.repairs is not None:
+            yield from self._repairs(context.repairs.counts)
+
+    def _repairs(self, counts: RepairCounts) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "fastmq_repaired_batches",
+            "Damaged batches replaced by those of another replica.",
+            value=counts.repaired_batches,
+        )
+        yield CounterMetricFamily(
+            "fastmq_repaired_bytes", "Their bytes.", value=counts.repaired_bytes
+        )
+        yield CounterMetricFamily(
+            "fastmq_repairs_failed",
+            "Tries to repair a partition that left damage.",
+            value=counts.failed_repairs,
+        )
+        yield GaugeMetricFamily(
+            "fastmq_damaged_partitions",
+            "Replicas here with damage that is known.",
+            value=counts.damaged_partitions,
         )
 
     def _logs(self) -> Iterator[Metric]:

@@ -198,7 +198,7 @@ class Membership:
         Raises:
             KafkaError: the store does not answer.
         """
-        while True:
+        while partitions:
             async with self._cluster.lock:
                 changes = plan_distrust(self._cluster.image, self._node_id, partitions)
                 try:
