@@ -119,6 +119,9 @@ METRICS_GROUP_OFFSETS_MAX: Final = 20_000
 LAG_GROUPS_MAX: Final = 2_000
 # Records that one look at the lag may read for their timestamps.
 LAG_TIMES_MAX: Final = 64
+# Topics that one Metadata request names: more than a broker has (`fastmq.topics.max`) by far. Each
+# is answered on the event loop, where everybody else waits meanwhile.
+METADATA_TOPICS_MAX: Final = 200_000
 # Encoded Metadata answers: version times listener times what is included; clients use a few.
 METADATA_CACHE_ENTRIES_MAX: Final = 32
 

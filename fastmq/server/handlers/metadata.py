@@ -10,9 +10,9 @@ Source: KIP-4, KIP-430, KIP-516, KIP-966.
 from collections.abc import Iterable
 
 from fastmq.cluster.names import CONSUMER_OFFSETS, is_internal_topic
-from fastmq.errors import ErrorCode, KafkaError
+from fastmq.errors import ErrorCode, KafkaError, ProtocolError
 from fastmq.ids import UUID_ZERO
-from fastmq.limits import DESCRIBED_PARTITIONS_MAX
+from fastmq.limits import DESCRIBED_PARTITIONS_MAX, METADATA_TOPICS_MAX
 from fastmq.protocol import ApiKey, encode_response
 from fastmq.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsNextCursor,
@@ -49,6 +49,9 @@ def handle_metadata(
 ) -> MetadataResponse | Deferred:
     """Answer with brokers and the topics asked for, creating those that may be created."""
     asked = message.topics
+    if asked is not None and len(asked) > METADATA_TOPICS_MAX:
+        # Not an answer for each: all others would wait for it.
+        raise ProtocolError(f"a Metadata request names {len(asked)} topics")
     if asked is None or (request.version == 0 and not asked):
         return _all_topics(context, request, message)
     missing = _to_create(context, request, message, asked)
