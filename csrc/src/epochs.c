@@ -67,9 +67,16 @@ void fmq_epochs_truncate_start(fmq_epochs *epochs, int64_t offset) {
 
 bool fmq_epochs_learn(const fmq_env *env, fmq_epochs *epochs, int32_t epoch, int64_t offset) {
     int32_t i = fmq_epochs_floor_offset(epochs, offset);
+    /* A larger one before it was read from a damaged header: no CRC covers epochs. */
+    for (; i >= 0 && epochs->entries[i].epoch > epoch; i--) {
+        epochs->count--;
+        memmove(&epochs->entries[i], &epochs->entries[i + 1],
+                (epochs->count - (uint32_t)i) * sizeof(fmq_epoch));
+        epochs->dirty = true;
+    }
     int32_t before = i < 0 ? -1 : epochs->entries[i].epoch;
     fmq_epoch *next = i + 1 < (int32_t)epochs->count ? &epochs->entries[i + 1] : NULL;
-    if (epoch < before || (next != NULL && epoch > next->epoch)) {
+    if (next != NULL && epoch > next->epoch) {
         return false;
     }
     if (epoch <= before) {

@@ -27,7 +27,8 @@ int fmq_epochs_reserve(const fmq_env *env, fmq_epochs *epochs);
  * negative, changes nothing. */
 void fmq_epochs_assign(fmq_epochs *epochs, int32_t epoch, int64_t offset);
 /* A batch of `epoch` is stored at `offset`, in the middle of the log: take it in where it was not
- * known.  False when it does not fit between what is. */
+ * known.  Epochs that are larger and began before it are forgotten.  False when a smaller one
+ * begins behind it. */
 bool fmq_epochs_learn(const fmq_env *env, fmq_epochs *epochs, int32_t epoch, int64_t offset);
 /* Forget epochs that began at or after `offset`. */
 void fmq_epochs_truncate_end(fmq_epochs *epochs, int64_t offset);

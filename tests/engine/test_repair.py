@@ -126,3 +126,16 @@ def test_a_flipped_bit_in_the_epoch_checkpoint_changes_no_epoch(harness: Harness
         opened = harness.partition(topic=topic, topic_id=topic_id, epoch=4)
         assert [opened.epoch_end(epoch) for epoch in (1, 2, 3)] == ends
         harness.engine.remove_partition(opened)
+
+
+def test_an_epoch_that_was_read_from_a_damaged_header_is_forgotten(harness: Harness) -> None:
+    partition, stored, path = fill(harness, random.Random(5))
+    ends = [partition.epoch_end(epoch) for epoch in (1, 2, 3)]
+    copy = harness.path / "copy-0"
+    copy.mkdir()
+    data = bytearray(path.read_bytes())
+    data[13] ^= 1  # the epoch of the first batch: 65537
+    (copy / path.name).write_bytes(data)
+    opened = harness.partition(topic="copy", topic_id=b"c" * 16, epoch=4)
+    assert repair(opened, stored, 0, BATCHES) == 1
+    assert [opened.epoch_end(epoch) for epoch in (1, 2, 3)] == ends
