@@ -36,6 +36,7 @@ WARM_SLICES_MIN = 6
 WARM_SLICES_MAX = 45
 WARM_SLICES_STILL = 4  # so many in a row that were hardly faster end it
 WARM_GAIN = 1.05
+WARM_UP_MAX_S = 240.0
 _CPUS = ("taskset", "-c", f"0-{CORES - 1}")
 
 
@@ -81,7 +82,8 @@ def produce(session: Session, running: Running) -> dict[str, Any]:
 def _warm(session: Session, cluster: Cluster, settings: dict[str, Any]) -> dict[str, Any]:
     """Do what is measured until it gets no faster; returns how much of it that took."""
     rates: list[int] = []
-    while len(rates) < WARM_SLICES_MAX and not _is_warm(rates):
+    end = time.monotonic() + WARM_UP_MAX_S
+    while len(rates) < WARM_SLICES_MAX and time.monotonic() < end and not _is_warm(rates):
         rates.append(int(kafka_loads.rdkafka(session, cluster, **settings)["records_per_s"] or 0))
     return {"warm_up_slices": len(rates), "warm_up_records_per_s": rates}
 
@@ -122,6 +124,7 @@ def _kafkas(root: Path) -> Iterator[Cluster]:
     """The first one is the controller, too."""
     replicated = {
         **KAFKA_OVERRIDES,
+        "log.segment.delete.delay.ms": 100,  # of deleted topics, whatever they said themselves
         "offsets.topic.replication.factor": BROKERS,
         "transaction.state.log.replication.factor": BROKERS,
     }
