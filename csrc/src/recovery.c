@@ -76,7 +76,10 @@ static int take_batch(fmq_recoverer *r, fmq_segment *segment, fmq_scan *scan,
     }
     fmq_segment_index_batch(segment, h, scan->position, log->config.index_interval_bytes);
     fmq_trust_add(log->env, &segment->trust, scan->position, scan->position + h->size);
-    fmq_epochs_assign(&log->epochs, h->leader_epoch, h->base_offset);
+    /* No CRC covers epochs: below the point the checkpoint, which has one, knows better. */
+    if (h->base_offset >= r->recovery_point) {
+        fmq_epochs_assign(&log->epochs, h->leader_epoch, h->base_offset);
+    }
     r->expected = fmq_batch_last_offset(h) + 1;
     fmq_scan_advance(scan, h);
     return FMQ_OK;
