@@ -428,8 +428,8 @@ static int scrub_locked(fmq_partition *partition, int64_t offset, uint32_t max_b
         fmq_lock_give(&engine->lock);
         check_item(engine->env, &item, buf);
         fmq_lock_take(&engine->lock);
-        bool is_cut = fmq_segment_truncated_below(item.slice.segment,
-                                                  item.slice.position + item.slice.size);
+        bool is_cut =
+            fmq_segment_truncated_below(item.slice.segment, item.slice.position + item.slice.size);
         if (!is_cut) {
             fmq_slice_trust(&item.slice, item.good_end);
             *next = item.slice.next_offset;

@@ -39,11 +39,11 @@
 #define FMQ_RETRY_NS 500000000ll           /* after a write found no room */
 #define FMQ_COLD_THREADS 2                 /* read ahead for fetches of old data */
 #define FMQ_SESSION_BUCKETS 256
-#define FMQ_SESSION_BYTES_MAX (64u << 20) /* of all fetch sessions */
+#define FMQ_SESSION_BYTES_MAX (64u << 20)    /* of all fetch sessions */
 #define FMQ_REQUEST_ENTRIES_MAX (512u << 10) /* partitions of one request, or one session */
 #define FMQ_WORK_KEEP_ENTRIES (4u << 10)     /* working space beyond that is given back, */
 #define FMQ_WORK_KEEP_BYTES (1u << 20)       /* and room for an answer beyond that */
-#define FMQ_SWEEP_NS 500000000ll          /* deadlines of connections are looked at that often */
+#define FMQ_SWEEP_NS 500000000ll             /* deadlines of connections are looked at that often */
 
 typedef struct fmq_topic fmq_topic;
 typedef struct fmq_conn fmq_conn;
@@ -109,7 +109,7 @@ struct fmq_slot {
     fmq_slot *next;
     fmq_conn *conn; /* NULL: gone, nobody listens */
     fmq_slot_state state;
-    uint32_t waits; /* produce waits that still point here */
+    uint32_t waits;    /* produce waits that still point here */
     size_t frame_size; /* of a request that Python has, counted in buffered_bytes */
     int64_t began_ns;
     int64_t deadline_ns;

@@ -358,8 +358,8 @@ static void sweep_conn(fmq_conn *conn, int64_t now_ns) {
     }
     fmq_conn_unblock(conn, FMQ_BLOCKED_MEMORY | FMQ_BLOCKED_DISK);
     /* Requests that keep each other from being received get no time for their size. */
-    int64_t frame_ms = options->frame_timeout_ms +
-                       (is_starved ? 0 : (int64_t)(conn->in_end / FRAME_BYTES_PER_MS));
+    int64_t frame_ms =
+        options->frame_timeout_ms + (is_starved ? 0 : (int64_t)(conn->in_end / FRAME_BYTES_PER_MS));
     bool waiting =
         (conn->blocked & (FMQ_BLOCKED_PYTHON | FMQ_BLOCKED_FETCH | FMQ_BLOCKED_COLD)) != 0;
     if (conn->frame_started_ns > 0 && now_ns - conn->frame_started_ns > frame_ms * 1000000) {

@@ -387,7 +387,8 @@ int fmq_log_recover(fmq_log *log, fmq_dir_list *list, int64_t recovery_point,
     }
     if (result == FMQ_OK) {
         /* Below the point the file is as good as the batches, which may be damaged. */
-        result = fmq_log_load_epochs(log, r.expected > recovery_point ? r.expected : recovery_point);
+        result =
+            fmq_log_load_epochs(log, r.expected > recovery_point ? r.expected : recovery_point);
     }
     if (result == FMQ_OK) {
         result = scan_from(&r, first);

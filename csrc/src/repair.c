@@ -174,9 +174,8 @@ static int compare_one(step *s) {
     bool is_certain = s->repair->is_certain || s->passed > 0;
     if (h.base_offset < s->expected || fmq_batch_last_offset(&h) >= s->segment->end_offset ||
         s->passed + h.size > s->local_size) {
-        return is_certain
-                   ? refuse(s, "the batches of the other replica do not fit into this file")
-                   : FMQ_ERR_CORRUPT_MESSAGE;
+        return is_certain ? refuse(s, "the batches of the other replica do not fit into this file")
+                          : FMQ_ERR_CORRUPT_MESSAGE;
     }
     s->is_same = memcmp(good, s->local + s->passed, h.size) == 0;
     if (!s->is_same && !is_certain) {
@@ -225,8 +224,8 @@ static int write_bad(const step *s, int fd) {
             return FMQ_ERR_INVALID_RECORD; /* it was compared: cannot be */
         }
         if (memcmp(s->good + at, s->local + at, h.size) != 0) {
-            int64_t wrote = env->pwrite(env->ctx, fd, s->good + at, h.size,
-                                        s->repair->position + (int64_t)at);
+            int64_t wrote =
+                env->pwrite(env->ctx, fd, s->good + at, h.size, s->repair->position + (int64_t)at);
             if (wrote != (int64_t)h.size) {
                 return wrote < 0 ? (int)wrote : -ENOSPC;
             }
