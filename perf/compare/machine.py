@@ -49,7 +49,9 @@ def warm_memory(limit_bytes: int) -> int:
     """Touch free memory once, in a process that ends; returns the bytes touched.
 
     The host of a virtual machine hands out memory at its first touch, which can cost five times
-    what the copy into it costs. Whoever is measured first would pay for all others.
+    what the copy into it costs, and may take it back when it has been free for some seconds, or
+    at once what is free beyond a gigabyte. Whoever writes to such memory pays for the host, so a
+    little is touched before each measurement.
     """
     wanted = min(limit_bytes, _memory_kib("MemFree") * 1024 * 8 // 10)
     wanted -= wanted % _PIECE
