@@ -21,7 +21,6 @@ OVERRIDES = {
     "broker.session.timeout.ms": 3_600_000,
     # How often Kafka looks for files to delete; with its minute each measurement waits for it.
     "log.segment.delete.delay.ms": 500,
-    "log.initial.task.delay.ms": 500,
     "broker.heartbeat.interval.ms": 2000,
     "auto.create.topics.enable": "false",
 }
